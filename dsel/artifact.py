@@ -1,0 +1,115 @@
+"""Content-addressed results on disk: computed once, shared by the cells of a sweep, never half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+DONE = "done.json"
+
+
+def fingerprint(*parts: Any) -> str:
+    """A hash of JSON-like values: equal values, equal fingerprint, whatever the order of their keys."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@cache
+def hash_module(module: str) -> str:
+    """A hash of a module's source (of all modules, for a package): what is computed depends on it."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return "none"
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.blake2b(digest_size=12)
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_code(config: Any) -> dict[str, str]:
+    """Source hashes of every `dsel` class that a resolved config names by `_target_`."""
+    found: dict[str, str] = {}
+    if isinstance(config, Mapping):
+        target = config.get("_target_")
+        if isinstance(target, str) and target.startswith("dsel."):
+            found[target] = hash_module(target.rpartition(".")[0])
+        for value in config.values():
+            found |= hash_code(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            found |= hash_code(value)
+    return found
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class Store:
+    """Folders `<name>-<fingerprint>` under `root`, each complete (it holds `done.json`) or absent."""
+
+    root: Path
+
+    def path(self, name: str, key: str) -> Path:
+        """Where the artifact stands, or will stand."""
+        return self.root / f"{name}-{key}"
+
+    def has(self, name: str, key: str) -> bool:
+        """Whether the artifact is complete."""
+        return (self.path(name, key) / DONE).is_file()
+
+    def get(self, name: str, key: str, build: Callable[[Path], Mapping[str, Any] | None]) -> tuple[Path, bool]:
+        """The artifact's folder, and whether it was there already.
+
+        If it is absent, `build` writes into a temporary folder, which is then renamed; other processes wait for it
+        under a lock, and a killed one leaves nothing that counts. What `build` returns is kept in `done.json`.
+        """
+        from filelock import FileLock
+
+        path = self.path(name, key)
+        if self.has(name, key):
+            return path, True
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f".{path.name}.lock"):
+            if self.has(name, key):
+                return path, True
+            for stale in self.root.glob(f".{path.name}.*.tmp"):  # we hold the lock: their owners are dead
+                shutil.rmtree(stale, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{path.name}.", suffix=".tmp"))
+            try:
+                record = build(folder)
+                write_atomic(folder / DONE, json.dumps(dict(record or {}), indent=1, default=str))
+                shutil.rmtree(path, ignore_errors=True)
+                os.replace(folder, path)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        return path, False
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `build` returned when the artifact in `folder` was made."""
+    record: dict[str, Any] = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    return record

@@ -1,0 +1,216 @@
+"""From the documents that were read to the pools of a run, without leaks between them and with every loss counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from dsel.error import InputError
+from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, Pool, fingerprint_table, read_table, write_table
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a data module read: tables with `text` and `dsel_row`, where known `id` and `domain`, and the user's other columns.
+
+    `dropped` counts, by side (source, target) and reason, the rows that were read but are not in the tables; `listed` says
+    which (the first hundred of a side). `facts` are versions, files and the like, for the record.
+    """
+
+    source: pa.Table
+    target: pa.Table
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    listed: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cuts target documents into parts that share nothing, unless `overlap` says so.
+
+    `planted` documents are hidden in the pool, marked, so that a selector's precision and recall are known. Then come
+    validation, test and fine-tuning shares of the rest; what is left is reserve. The selector's sample has the size of
+    the share `target`: a part `overlap` of it is taken from the fine-tuning documents, the others from the reserve.
+    `holdout` is the share of the source that is never trained on, to measure forgetting. `seed` is the split's own, so
+    that the seeds of a sweep are tested on the same documents.
+    """
+
+    target: float = 0.25
+    finetune: float = 0.25
+    validation: float = 0.15
+    test: float = 0.2
+    overlap: float = 1.0
+    planted: int = 0
+    holdout: float = 0.0
+    exclude_target: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("target", "finetune", "validation", "test", "overlap", "holdout"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"split.{key}={getattr(self, key)}: must be between 0 and 1")
+        used = self.validation + self.test + self.finetune + self.target * (1 - self.overlap)
+        if used > 1 + 1e-9:
+            raise InputError(
+                f"split: validation + test + finetune + target * (1 - overlap) = {used:g} of the target documents; "
+                "lower one of them to come to 1 or less"
+            )
+        if self.target <= 0:
+            raise InputError(f"split.target={self.target}: must be above 0, a selector needs a target sample")
+        if self.overlap * self.target > self.finetune + 1e-9:
+            raise InputError(
+                f"split.overlap={self.overlap}: asks for a share {self.overlap * self.target:g} of the fine-tuning documents, "
+                f"which are {self.finetune:g}; lower split.overlap or raise split.finetune"
+            )
+
+    def parts(self, num_target: int) -> dict[str, Rows]:
+        """Row numbers of the target documents for each part. Errors: a part that is asked for and comes out empty."""
+        order = np.random.default_rng([self.seed, 1]).permutation(num_target)
+        if self.planted >= num_target:
+            raise InputError(f"split.planted={self.planted}: there are only {num_target} target documents; set it lower")
+        planted, rest = order[: self.planted], order[self.planted :]
+        sizes = {key: self._size(key, len(rest)) for key in ("validation", "test", "finetune", "target")}
+        a, b = sizes["validation"], sizes["validation"] + sizes["test"]
+        c = b + sizes["finetune"]
+        finetune, reserve = rest[b:c], rest[c:]
+        shared = min(round(self.overlap * sizes["target"]), len(finetune))
+        sample = np.concatenate([finetune[:shared], reserve[: sizes["target"] - shared]])
+        if len(sample) == 0:
+            raise InputError(f"split.target={self.target}: no document left for the selector of {num_target} target documents")
+        return {"planted": planted, "validation": rest[:a], "test": rest[a:b], "finetune": finetune, "target": sample}
+
+    def _size(self, key: str, count: int) -> int:
+        share = float(getattr(self, key))
+        size = int(share * count)
+        if share > 0 and size == 0:
+            raise InputError(f"split.{key}={share:g}: comes to no document of {count} target documents; give more, or set it to 0")
+        return size
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The pools of a run. Empty parts are empty pools. `record` counts what was read, dropped by reason, and kept."""
+
+    source: Pool
+    holdout: Pool
+    target: Pool
+    finetune: Pool
+    validation: Pool
+    test: Pool
+    record: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any document of any part does."""
+        return "-".join(pool.fingerprint[:8] for pool in self.pools().values())
+
+    def pools(self) -> dict[str, Pool]:
+        """The parts by name."""
+        return {name: getattr(self, name) for name in PARTS}
+
+
+PARTS = ("source", "holdout", "target", "finetune", "validation", "test")
+
+
+def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
+    """Deduplicate, take leaks out, split, plant, and write one Arrow file a part; returns the record of counts."""
+    dropped = {side: dict(documents.dropped.get(side, {})) for side in ("source", "target")}
+    source, target = _conform(documents.source), _conform(documents.target)
+    read = {side: t.num_rows + sum(dropped[side].values()) for side, t in (("source", source), ("target", target))}
+    source, source_keys = _distinct(source, dropped["source"])
+    target, target_keys = _distinct(target, dropped["target"])
+    for side, table in (("source", source), ("target", target)):
+        if table.num_rows == 0:
+            raise InputError(f"{side}: no documents left of {read[side]} read (dropped: {dropped[side] or 'none'})")
+    if split.exclude_target:
+        known = np.isin(source_keys, target_keys)
+        if known.any():
+            dropped["source"]["also_in_target"] = int(known.sum())
+            source = source.filter(pa.array(~known))
+        if source.num_rows == 0:
+            raise InputError("source: every document also stands in the target; give another source, or split.exclude_target=false")
+    rows = split.parts(target.num_rows)
+    held = np.zeros(source.num_rows, dtype=bool)
+    order = np.random.default_rng([split.seed, 2]).permutation(source.num_rows)
+    held[order[: int(split.holdout * source.num_rows)]] = True
+    tables = {
+        "source": _plant(source.filter(pa.array(~held)), target.take(pa.array(rows["planted"])), split.seed),
+        "holdout": source.filter(pa.array(held)),
+        **{part: target.take(pa.array(np.sort(rows[part]))) for part in ("target", "finetune", "validation", "test")},
+    }
+    counts = {}
+    for part in PARTS:
+        table = tables[part].combine_chunks()
+        write_table(table, folder / f"{part}.arrow")
+        counts[part] = {"documents": table.num_rows, "fingerprint": fingerprint_table(table)}
+    record = {
+        "read": read,
+        "dropped": dropped,
+        "listed": list(documents.listed)[:200],
+        "parts": counts,
+        "planted": len(rows["planted"]),
+        "facts": dict(documents.facts),
+    }
+    (folder / "corpus.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+    return record
+
+
+def load(folder: Path) -> Corpus:
+    """Map into memory what `prepare` wrote."""
+    record = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    pools = {part: Pool(part, read_table(folder / f"{part}.arrow"), record["parts"][part]["fingerprint"]) for part in PARTS}
+    return Corpus(**pools, record=record)
+
+
+def hash_texts(table: pa.Table) -> npt.NDArray[np.uint64]:
+    """A 64-bit content hash (unit,) of each document's text, the same on every machine and in every release."""
+    texts = table[TEXT].to_numpy(zero_copy_only=False)
+    return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
+
+
+def _conform(table: pa.Table) -> pa.Table:
+    """The table with `id` (text's hash where the user gives none) and `dsel_row`, both of one type."""
+    if ID not in table.column_names:
+        keys = [f"{key:016x}" for key in hash_texts(table).tolist()]
+        table = table.append_column(ID, pa.array(keys, pa.string()))
+    table = table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.string()))
+    return table.set_column(table.column_names.index(ROW), ROW, table[ROW].cast(pa.int64()))
+
+
+def _distinct(table: pa.Table, dropped: dict[str, int]) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+    """The table without exact repeats of a text (the first stays), and the text hashes of what is left."""
+    keys = hash_texts(table)
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    if len(first) < len(keys):
+        dropped["duplicate"] = len(keys) - len(first)
+        table = table.take(pa.array(first))
+    return table, keys[first]
+
+
+def _plant(source: pa.Table, planted: pa.Table, seed: int) -> pa.Table:
+    """The source with the planted rows mixed in at random places and the mark column `dsel_planted`."""
+    mark = np.r_[np.zeros(source.num_rows, dtype=bool), np.ones(planted.num_rows, dtype=bool)]
+    if planted.num_rows:
+        keep = [name for name in source.column_names if name in planted.column_names]
+        missing = [name for name in source.column_names if name not in planted.column_names]
+        planted = planted.select(keep)
+        for name in missing:
+            planted = planted.append_column(name, pa.nulls(planted.num_rows, source.schema.field(name).type))
+        source = pa.concat_tables([source, planted.select(source.column_names).cast(source.schema)])
+    source = source.append_column(PLANTED, pa.array(mark))
+    if planted.num_rows:
+        source = source.take(pa.array(np.random.default_rng([seed, 3]).permutation(source.num_rows)))
+    return source
+
+
+__all__ = ["DOMAIN", "PARTS", "Corpus", "Documents", "Split", "hash_texts", "load", "prepare"]

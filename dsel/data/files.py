@@ -1,0 +1,117 @@
+"""Documents from the user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dsel.corpus import Documents
+from dsel.data.format.file import find_files, hash_file, parse, places, read_bytes
+from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_options, empty_rows
+from dsel.error import InputError
+from dsel.pool import ROW
+
+FILE = "dsel_file"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Reads parquet, jsonl, csv and txt (a document a line), plain or .gz or .zst.
+
+    `source` and `target` are each a path, a glob, a folder, or a list of those. All columns are kept; text, id and
+    domain come under these names too. `dsel_row` is a row's 0-based number in the source as a whole, files in
+    sorted order; where there are several, `dsel_file` names the row's. With `on_bad_row: skip` unreadable and
+    empty rows are dropped, counted and listed; a text under `min_characters` characters is dropped and counted
+    either way.
+    """
+
+    source: str | Sequence[str]
+    target: str | Sequence[str]
+    text_column: str = "text"
+    domain_column: str = "domain"
+    id_column: str = "id"
+    on_bad_row: OnBadRow = "fail"
+    min_characters: int = 1
+
+    def __post_init__(self) -> None:
+        check_options(self.on_bad_row, self.min_characters)
+
+    def identity(self) -> dict[str, Any]:
+        """Content hashes of the files by side, and the options. Errors: as `read` where files are not found."""
+        options = {key: value for key, value in vars(self).items() if key not in ("source", "target")}
+        sides = {side: find_files(getattr(self, side), side) for side in ("source", "target")}
+        return {**options, **{side: [[str(p), hash_file(p)] for p in paths] for side, paths in sides.items()}}
+
+    def read(self) -> Documents:
+        """Errors: InputError for every kind of bad input, naming the file and, where it is a row, the line."""
+        sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
+        paths = {side: find_files(getattr(self, side), side) for side in sieves}
+        tables = {side: self._read_side(paths[side], sieve) for side, sieve in sieves.items()}
+        return Documents(
+            **tables,
+            dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()},
+            listed=[line for sieve in sieves.values() for line in sieve.listed],
+            facts={"files": {side: [str(p) for p in paths[side]] for side in sieves}},
+        )
+
+    def _read_side(self, paths: list[Path], sieve: Sieve) -> pa.Table:
+        columns = Columns(self.text_column, self.id_column, self.domain_column)
+        tables, start = [], 0
+        for path in paths:
+            table, num_read = self._read_file(path, columns, sieve)
+            at = table.column_names.index(ROW)
+            table = table.set_column(at, ROW, pa.array(start + table[ROW].to_numpy(), pa.int64()))
+            if len(paths) > 1:
+                table = table.append_column(FILE, pa.array([str(path)]).take(pa.array(np.zeros(table.num_rows, np.int64))))
+            tables.append(table)
+            start += num_read
+        table = unify(tables, [str(p) for p in paths])
+        given = str(getattr(self, sieve.side))
+        if sieve.side == "source":
+            columns.require(table, f"source={given}")
+        return sieve.finish(sieve.drop_short(table, self.min_characters), given)
+
+    def _read_file(self, path: Path, columns: Columns, sieve: Sieve) -> tuple[pa.Table, int]:
+        """The file's documents, `dsel_row` counted from the file's beginning, and the number of rows read."""
+        data = read_bytes(path)
+        rows = parse(data, path, columns)
+        sieve.drop(rows.bad)
+        table = columns.expose(rows.table, str(path))
+        empty = empty_rows(table)
+        kept = np.ones(table.num_rows, dtype=bool)
+        kept[empty] = False
+        if len(empty):
+            detail = f"{columns.text!r} is empty"
+            sieve.drop([Bad(where, "empty", detail) for where in places(data, path, rows.numbers[empty])])
+            table = table.filter(pa.array(kept))
+        return table.append_column(ROW, pa.array(rows.numbers[kept])), rows.num_read
+
+
+def unify(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
+    """The tables one after the other, columns by name, null where missing. Errors: types that do not go together."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        first: dict[str, tuple[pa.DataType, str]] = {}
+        for table, name in zip(tables, names, strict=True):
+            for field in table.schema:
+                kind, where = first.setdefault(field.name, (field.type, name))
+                if not _fits(kind, field.type):
+                    raise InputError(
+                        f"column {field.name!r} holds {kind} in {where} and {field.type} in {name}; "
+                        "give it one type, or take the column out"
+                    ) from error
+        raise InputError(f"{', '.join(names[:2])} ...: columns that do not go together ({error})") from error
+
+
+def _fits(a: pa.DataType, b: pa.DataType) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([("x", a)]), pa.schema([("x", b)])], promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""From what the user typed to files, and from a file to rows, whatever its format and compression."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dsel.data.format import csv, jsonl, parquet, txt
+from dsel.data.format.rows import Rows
+from dsel.data.text import Columns
+from dsel.error import InputError
+
+PARSERS = {".parquet": parquet.parse, ".jsonl": jsonl.parse, ".json": jsonl.parse, ".csv": csv.parse, ".txt": txt.parse}
+LINES = {".jsonl": jsonl.lines, ".json": jsonl.lines, ".csv": csv.lines, ".txt": txt.lines}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+KNOWN = f"{', '.join(PARSERS)}, each also with {' or '.join(COMPRESSIONS)}"
+BOM = b"\xef\xbb\xbf"
+
+
+def find_files(given: object, side: str) -> list[Path]:
+    """The files that `source=` or `target=` (a path, glob, folder, or list of those) names, sorted, none twice.
+
+    Errors: nothing there, an empty folder, a glob without match, an unknown extension. In a folder, hidden files and
+    those of other extensions are passed over.
+    """
+    items = [given] if isinstance(given, str | Path) else given
+    if not isinstance(items, Iterable):
+        raise InputError(f"{side}={given}: give a path, a glob, a folder, or a list of those")
+    found = {path for item in items for path in _expand(str(item), side)}
+    if not found:
+        raise InputError(f"{side}={given}: names no file; give a path, a glob, a folder, or a list of those")
+    return sorted(found)
+
+
+def _expand(item: str, side: str) -> list[Path]:
+    path = Path(item).expanduser()
+    if path.is_dir():
+        inside = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
+        known = [p for p in inside if split_name(p)[0] in PARSERS]
+        if not known:
+            other = f"{len(inside)} files, none of a known kind" if inside else "empty"
+            raise InputError(f"{side}={item}: the folder is {other}; put files in it ({KNOWN})")
+        return known
+    if not path.exists():
+        if not glob.has_magic(item):
+            raise InputError(f"{side}={item}: no such file or folder (from {Path.cwd()}); correct {side}=")
+        paths = [Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]  # noqa: PTH207
+        if not paths:
+            raise InputError(f"{side}={item}: no file matches this glob (from {Path.cwd()}); correct {side}=")
+    else:
+        paths = [path]
+    for p in paths:
+        if split_name(p)[0] not in PARSERS:
+            raise InputError(f"{side}={item}: unknown extension {p.suffix!r} of {p}; known are {KNOWN}")
+    return paths
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def split_name(path: Path) -> tuple[str, str | None]:
+    """Format (`.jsonl`) and compression (`gzip`, `zstd` or None) by the file's name."""
+    compression = COMPRESSIONS.get(path.suffix.lower())
+    inner = path.with_suffix("") if compression else path
+    return inner.suffix.lower(), compression
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content, decompressed, without a byte order mark. Errors: unreadable, broken compression, empty."""
+    try:
+        with pa.input_stream(str(path), compression=split_name(path)[1]) as stream:
+            data: bytes = stream.read()
+    except OSError as error:
+        message = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({message}); write the file again, or take it out") from error
+    data = data.removeprefix(BOM)
+    if not data.strip():
+        raise InputError(f"{path}: the file is empty; take it out or fill it")
+    return data
+
+
+def parse(data: bytes, path: Path, columns: Columns) -> Rows:
+    """The rows of a file that holds `data`. Errors: see the formats."""
+    return PARSERS[split_name(path)[0]](data, str(path), columns)
+
+
+def places(data: bytes, path: Path, numbers: npt.NDArray[np.int64]) -> list[str]:
+    """Where the rows of these numbers stand: `file:line`, or `file row n` where there are no lines."""
+    kind = split_name(path)[0]
+    if kind not in LINES:
+        return [f"{path} row {n}" for n in numbers.tolist()]
+    return [f"{path}:{line}" for line in LINES[kind](data)[numbers].tolist()]
+
+
+def hash_file(path: Path) -> str:
+    """A hash of the file's bytes; a file of the same size and time is not read again in this process."""
+    state = path.stat()
+    return _hash(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

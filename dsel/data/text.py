@@ -1,0 +1,149 @@
+"""What every source of documents asks of its rows: names of text, id and domain, and what becomes of bad rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsel.corpus import hash_texts
+from dsel.error import InputError
+from dsel.pool import DOMAIN, ID, TEXT
+
+OnBadRow = Literal["fail", "skip"]
+MAX_LISTED = 100
+MAX_STRING_BYTES = 2**31 - 1  # what the 32-bit offsets of Arrow's `string` reach
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A row that is no document: where it stands, why in one word (counted), and why in a few (shown)."""
+
+    where: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The user's names for the text, the id and the domain."""
+
+    text: str = TEXT
+    id: str = ID
+    domain: str = DOMAIN
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        return self.text, self.id, self.domain
+
+    def expose(self, table: pa.Table, where: str) -> pa.Table:
+        """`table` with string columns `text`, and `id` and `domain` where it has them, beside the user's own columns.
+
+        A column of the user's that stands in the way is kept under `<name>_original`; those that `dsel` wrote
+        (`dsel_*`) go. Errors: no text column, text that is not a string, an id or domain that is not a plain value.
+        """
+        table = table.select([name for name in table.column_names if not name.startswith("dsel_")])
+        if self.text not in table.column_names:
+            known = ", ".join(table.column_names) or "none"
+            raise InputError(f"{where}: no column {self.text!r} (columns: {known}); set data.text_column= to one of them")
+        kind = table.schema.field(self.text).type
+        if not (_is_string(kind) or pa.types.is_null(kind)):
+            raise InputError(f"{where}: column {self.text!r} holds {kind}, not strings; set data.text_column= to a text column")
+        for given, name in ((self.text, TEXT), (self.id, ID), (self.domain, DOMAIN)):
+            if given in table.column_names:
+                table = _put(table, name, _to_string(table[given], where, given, name), renamed=given != name)
+        return table
+
+    def require(self, table: pa.Table, where: str) -> None:
+        """Errors: an id or domain column that the user named and no row has."""
+        for given, name in ((self.id, ID), (self.domain, DOMAIN)):
+            if given != name and given not in table.column_names:
+                known = ", ".join(table.column_names)
+                raise InputError(f"{where}: no column {given!r} (columns: {known}); set data.{name}_column= to one of them")
+
+
+@dataclass
+class Sieve:
+    """What becomes of one side's bad rows: an error, or counted by reason and the first hundred listed."""
+
+    side: str
+    on_bad_row: OnBadRow = "fail"
+    dropped: Counter[str] = field(default_factory=Counter)
+    listed: list[str] = field(default_factory=list)
+
+    def drop(self, bad: Sequence[Bad]) -> None:
+        """Errors: any bad row, unless `on_bad_row` is skip."""
+        if bad and self.on_bad_row == "fail":
+            more = f" ({len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+            raise InputError(f"{bad[0].where}: {bad[0].detail}{more}; mend it, or set data.on_bad_row=skip to drop such rows")
+        self.dropped.update(b.reason for b in bad)
+        self.listed += [f"{b.where} {b.reason}" for b in bad[: MAX_LISTED - len(self.listed)]]
+
+    def drop_short(self, table: pa.Table, min_characters: int) -> pa.Table:
+        """The rows of at least `min_characters` characters; the others are counted, and never an error."""
+        keep = pc.greater_equal(pc.utf8_length(table[TEXT]), min_characters)
+        kept = table.filter(keep)
+        if kept.num_rows < table.num_rows:
+            self.dropped["short"] += table.num_rows - kept.num_rows
+        return kept
+
+    def finish(self, table: pa.Table, where: str) -> pa.Table:
+        """The table with no null id (a text's hash stands in). Errors: no document left."""
+        if table.num_rows == 0:
+            why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "none read"
+            raise InputError(f"{self.side}={where}: no documents left (dropped: {why}); give {self.side}= other data")
+        if ID in table.column_names and table[ID].null_count:
+            keys = pa.array([f"{key:016x}" for key in hash_texts(table).tolist()], pa.string())
+            return table.set_column(table.column_names.index(ID), ID, pc.coalesce(table[ID], keys))
+        return table
+
+
+def check_options(on_bad_row: str, min_characters: int) -> None:
+    """Errors: a value that the constructors of data modules do not know."""
+    if on_bad_row not in ("fail", "skip"):
+        raise InputError(f"data.on_bad_row={on_bad_row!r}: must be fail or skip")
+    if min_characters < 0:
+        raise InputError(f"data.min_characters={min_characters}: must be 0 or more")
+
+
+def empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Rows whose text is null or white space only."""
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(table[TEXT])), 0)
+    return np.flatnonzero(pc.fill_null(blank, True).to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def show(value: object, width: int = 60) -> str:
+    """A value as the user would recognise it, on one line and cut."""
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _to_string(column: pa.ChunkedArray, where: str, given: str, name: str) -> pa.ChunkedArray:
+    """The column as `string`, or `large_string` where it is too large for that."""
+    kind = pa.string() if column.nbytes < MAX_STRING_BYTES else pa.large_string()
+    try:
+        return column.cast(kind)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise InputError(f"{where}: column {given!r} holds {column.type}, not a plain value; set data.{name}_column= to another") from error
+
+
+def _put(table: pa.Table, name: str, column: pa.ChunkedArray, renamed: bool) -> pa.Table:
+    """The table with `column` under `name`; another column of that name is renamed, the same one replaced."""
+    if name not in table.column_names:
+        return table.append_column(name, column)
+    at = table.column_names.index(name)
+    if renamed:
+        table = table.append_column(f"{name}_original", table[name])
+    return table.set_column(at, name, column)

@@ -1,0 +1,47 @@
+"""A causal language model that exists already: a local folder or a hub name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dsel.error import InputError
+from dsel.pool import Pool
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """`transformers.AutoModelForCausalLM.from_pretrained(path)` and its tokenizer. `context`: tokens per block."""
+
+    path: str
+    context: int = 512
+    revision: str | None = None
+
+    def build(self, vocab_size: int) -> torch.nn.Module:
+        """The published weights, in float32. Errors: nothing can be loaded from `path`."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(self.path, revision=self.revision, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise self._cannot("model", error) from error
+        return model
+
+    def tokenizer(self, source: Pool) -> PreTrainedTokenizerBase:
+        """The tokenizer published with the model."""
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
+        except (OSError, ValueError) as error:
+            raise self._cannot("tokenizer", error) from error
+        return tokenizer
+
+    def _cannot(self, what: str, error: Exception) -> InputError:
+        first = str(error).strip().splitlines()[0]
+        return InputError(f"model.path={self.path}: no {what} can be loaded from that folder or hub name ({first})")

@@ -1,0 +1,120 @@
+"""Score: fit a scorer, map it over the pool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsel.artifact import fingerprint
+from dsel.error import InputError
+from dsel.phase.train import Train
+from dsel.pool import TOKENS, Pool
+from dsel.protocol import Context, Scorer, World
+from dsel.scores import Scores
+from dsel.state import State
+from dsel.training.batches import Batches
+from dsel.training.checkpoint import load_model, save_model
+from dsel.training.evaluation import head_of, mean_loss
+from dsel.training.fit import Plan, fit
+
+
+@dataclass(frozen=True)
+class Score:
+    """Gives every unit of the source a number. `tune` says with which optimizer and trainer a scorer's own models are tuned."""
+
+    scorer: Scorer
+    tune: Train
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the scorer looks at a trained model: it does if it reads tokens."""
+        return TOKENS in self.scorer.reads
+
+    def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
+        """Write scores.parquet and scores.json; returns scoring passes over the pool and FLOPs (2 x parameters x tokens)."""
+        tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
+        source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
+        fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
+        values = world.executor.map(fitted, source, list(self.scorer.reads), world.name)
+        name = type(self.scorer).__name__
+        provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
+        Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
+        passes = float(getattr(self.scorer, "num_passes", 0.0))
+        if not passes:
+            return {"scoring_passes": 0.0, "scored_documents": len(source)}
+        size = _num_parameters(state)
+        tokens = int(source.token_counts().sum())
+        return {"scoring_passes": passes, "scored_documents": len(source), "flops": 2.0 * size * tokens * passes}
+
+    def read(self, state: State, world: World, folder: Path) -> State:
+        """The state with the scores."""
+        return replace(state, scores=Scores.load(folder))
+
+
+def make_context(train: Train, state: State, world: World, tokenized: Any) -> Context:
+    """What a scorer or selector may look at in this phase."""
+    return Context(
+        rng=np.random.default_rng(world.phase_seed("method")),
+        seed=world.seed,
+        held_out=tokenized(world.corpus.validation),
+        finetune=tokenized(world.corpus.finetune),
+        objective=world.objective,
+        load=partial(_load, state, world),
+        tune=partial(_tune, train, state, world),
+        tokenize=tokenized,
+        tokenizer=world.tokenizer,
+        model=world.model,
+        scores=state.scores,
+    )
+
+
+def _as_it_is(pool: Pool) -> Pool:
+    return pool
+
+
+def _num_parameters(state: State) -> int:
+    folder = state.checkpoint_of(None)
+    return 0 if folder is None else sum(p.numel() for p in load_model(folder).parameters())
+
+
+def _load(state: State, world: World, name: str | None = None) -> torch.nn.Module:
+    """A trained model of this run, frozen."""
+    folder = state.checkpoint_of(name)
+    if folder is None:
+        raise InputError(f"phases.{world.name}: the scorer looks at a trained model; put a train phase before it in pipeline")
+    model = load_model(folder).requires_grad_(False)
+    return model.to("cuda") if torch.cuda.is_available() else model
+
+
+def _tune(
+    train: Train, state: State, world: World,
+    target: Pool, num_steps: int, batch_size: int, learning_rate: float, every: int, patience: int,
+) -> torch.nn.Module:  # fmt: skip
+    """A copy of the newest model fine-tuned on `target`, best on the held-out target; an artifact, so computed once."""
+    assert world.model is not None
+    context = world.model.context
+    options = [num_steps, batch_size, learning_rate, every, patience, repr(train)]
+    key = fingerprint(state.fingerprint, target.fingerprint, world.seed, options)
+    plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every, keep="best", patience=patience)
+    held_out = head_of(world.tokenized(world.corpus.validation), train.eval_tokens)
+
+    def measure(model: torch.nn.Module) -> dict[str, float]:
+        return {"target_loss": mean_loss(model, world, held_out)}
+
+    def build(folder: Path) -> None:
+        model = _load(state, world).requires_grad_(True)
+        batches = Batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
+        optimizer = partial(train.optimizer, lr=learning_rate)  # type: ignore[call-arg]  # optimizers take lr
+        fit(model, world.objective, batches, plan, optimizer, train.trainer, measure, "tune", world.phase_seed("tune"))
+        save_model(model, folder)
+
+    folder, _ = world.store.get("tune", key, build)
+    tuned = load_model(folder).requires_grad_(False)
+    return tuned.to("cuda") if torch.cuda.is_available() else tuned

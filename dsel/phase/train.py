@@ -1,0 +1,139 @@
+"""Train: from a checkpoint (or scratch) to a checkpoint, on one part of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from dsel.error import InputError
+from dsel.functional.schedule import SCHEDULES
+from dsel.pool import Pool
+from dsel.protocol import World
+from dsel.state import State
+from dsel.training.batches import Batches
+from dsel.training.checkpoint import load_model, load_training, save_model, save_training
+from dsel.training.evaluation import head_of, mean_loss
+from dsel.training.fit import MakeTrainer, Plan, fit
+from dsel.training.module import MakeOptimizer
+
+STARTS = ("scratch", "weights", "resume")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains on `data`: a part of the corpus (source, finetune, target), "selection", or shares of several, {source: 0.9, target: 0.1}.
+
+    The learning-rate schedule runs over `total_steps` and belongs to the run: this phase goes on until the share `until` of it.
+    `start`: "scratch" builds the model; "resume" keeps weights, optimizer, schedule and step of the newest checkpoint (or of
+    phase `checkpoint`); "weights" keeps the weights and begins a schedule of its own. `keep="best"` ends with the weights of
+    the lowest validation loss, `patience` stops after so many curve points without a better one.
+    """
+
+    optimizer: MakeOptimizer
+    trainer: MakeTrainer
+    data: str | Mapping[str, float] = "source"
+    start: str = "scratch"
+    checkpoint: str | None = None
+    total_steps: int = 1000
+    until: float = 1.0
+    batch_size: int = 16
+    schedule: str = "cosine"
+    warmup: int = 50
+    every: int = 50
+    keep: str = "last"
+    patience: int | None = None
+    eval_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        for key, allowed in (("start", STARTS), ("schedule", SCHEDULES), ("keep", ("last", "best"))):
+            if getattr(self, key) not in allowed:
+                raise InputError(f"phase train: {key}={getattr(self, key)!r} must be one of {', '.join(allowed)}")
+        if not 0 <= self.until <= 1:
+            raise InputError(f"phase train: until={self.until} is a share of total_steps, between 0 and 1")
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether an earlier phase must have trained."""
+        return self.start != "scratch"
+
+    def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
+        """Write model, optimizer state and curve; returns tokens, optimizer steps and FLOPs (6 x parameters x tokens)."""
+        assert world.model is not None, "the run prepares a model for every train phase"
+        assert world.tokenizer is not None
+        model, first, optimizer_state = self._begin(state, world)
+        stop = max(first, round(self.until * self.total_steps))
+        plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience)
+        cost = {"tokens": 0, "optimizer_steps": 0, "flops": 0.0, "train_documents": 0}
+        rows: list[dict[str, float]] = []
+        if stop > first:
+            parts = self._parts(state, world)
+            batches = Batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
+            target = head_of(world.tokenized(world.corpus.validation), self.eval_tokens)
+            generic = head_of(world.tokenized(world.corpus.holdout), self.eval_tokens)
+
+            def measure(module: torch.nn.Module) -> dict[str, float]:
+                pools = {"target_loss": target, "pool_loss": generic}
+                return {key: mean_loss(module, world, pool) for key, pool in pools.items() if len(pool)}
+
+            fitted = fit(
+                model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
+                world.phase_seed("dropout"), optimizer_state,
+            )  # fmt: skip
+            rows, taken = fitted.curve, fitted.steps_taken
+            tokens = taken * self.batch_size * world.model.context
+            size = sum(p.numel() for p in model.parameters())
+            documents = sum(len(pool) for pool, _ in parts.values())
+            cost = {
+                "tokens": tokens,
+                "optimizer_steps": taken,
+                "flops": 6.0 * size * tokens,
+                "train_documents": documents,
+            }
+            save_training(folder, first + taken, fitted.optimizer_state)
+        elif self.start == "resume":
+            save_training(folder, first, optimizer_state or {"state": {}, "param_groups": []})
+        save_model(model, folder)
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "curve.parquet")
+        return cost
+
+    def read(self, state: State, world: World, folder: Path) -> State:
+        """The state with this phase's checkpoint, and the last point of its curve as metrics."""
+        return state.with_checkpoint(world.name, folder)
+
+    def _begin(self, state: State, world: World) -> tuple[torch.nn.Module, int, dict[str, Any] | None]:
+        """Model, step of the schedule, optimizer state."""
+        assert world.model is not None, "the run prepares a model for every train phase"
+        assert world.tokenizer is not None
+        if self.start == "scratch":
+            with torch.random.fork_rng():
+                torch.manual_seed(world.phase_seed("weights"))
+                return world.model.build(len(world.tokenizer)), 0, None
+        folder = state.checkpoint_of(self.checkpoint)
+        if folder is None:
+            raise InputError(
+                f"phases.{world.name}: start={self.start} needs the checkpoint of phase {self.checkpoint}; trained so far: "
+                f"{', '.join(state.checkpoints) or 'none'}; set phases.{world.name}.start=scratch or reorder pipeline"
+            )
+        if self.start == "weights":
+            return load_model(folder), 0, None
+        step, optimizer_state = load_training(folder)
+        return load_model(folder), step, optimizer_state
+
+    def _parts(self, state: State, world: World) -> dict[str, tuple[Pool, float]]:
+        shares = {self.data: 1.0} if isinstance(self.data, str) else dict(self.data)
+        return {name: (self._part(name, state, world), share) for name, share in shares.items()}
+
+    def _part(self, name: str, state: State, world: World) -> Pool:
+        pools = world.corpus.pools()
+        if name == "selection":
+            if state.selection is None:
+                raise InputError(f"phases.{world.name}.data=selection: nothing is selected yet; put select before it in pipeline")
+            return world.tokenized(pools["source"]).take(state.selection.units, "selection")
+        if name not in pools:
+            raise InputError(f"phases.{world.name}.data={name}: must be selection or one of {', '.join(pools)}")
+        return world.tokenized(pools[name])

@@ -1,0 +1,150 @@
+"""A run: from a resolved config to a fold over phases, each found on disk or computed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dsel import corpus as corpora
+from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
+from dsel.build import build
+from dsel.error import InputError
+from dsel.protocol import Phase, World
+from dsel.state import State
+
+log = logging.getLogger("dsel")
+
+SHARED_CODE = ("dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell. `config` is resolved and plain; nothing is read or imported before it is needed."""
+
+    config: Mapping[str, Any]
+
+    @cached_property
+    def phases(self) -> dict[str, Phase]:
+        """The phases of the pipeline, in order, without training that nobody looks at."""
+        known = self.config["phases"]
+        for name in self.config["pipeline"]:
+            if name not in known:
+                raise InputError(f"pipeline: there is no phase {name!r}; phases are {', '.join(known)}")
+        if not self.config["pipeline"]:
+            raise InputError("pipeline is empty; choose an experiment, e.g. experiment=demo (dsel alone lists them)")
+        built = {name: build(known[name], self.config["allow"]) for name in self.config["pipeline"]}
+        names = list(built)
+        needed = {
+            name
+            for place, name in enumerate(names)
+            if not hasattr(built[name], "total_steps") or any(built[later].needs_checkpoint for later in names[place + 1 :])
+            or name == names[-1]
+        }  # fmt: skip
+        return {name: phase for name, phase in built.items() if name in needed}
+
+    @cached_property
+    def data(self) -> Any:
+        """The data module."""
+        return build(self.config["data"], self.config["allow"])
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Fingerprints of the corpus ("corpus"), the tokenizer and every phase: all that a result depends on, without computing it."""
+        config = self.config
+        shared = {module: hash_module(module) for module in SHARED_CODE}
+        data = fingerprint(self.data.identity(), config["data"], config["split"], hash_code(config["data"]), shared)
+        tokenizer = fingerprint(data, config["model"], hash_code(config["model"]))
+        keys, before = {"corpus": data, "tokenizer": tokenizer}, fingerprint(tokenizer, config["seed"])
+        for name in self.phases:
+            node = config["phases"][name]
+            before = fingerprint(before, name, node, hash_code(node))
+            keys[name] = before
+        return keys
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the last phase, hence of the whole run."""
+        return list(self.keys.values())[-1]
+
+    def world(self, store: Store) -> World:
+        """Prepare the corpus and the tokenizer, or find them."""
+        from dsel.objective import LanguageModeling
+
+        config, split = self.config, build(self.config["split"], self.config["allow"])
+        data, found = store.get("corpus", self.keys["corpus"], lambda folder: corpora.prepare(self.data.read(), split, folder))
+        corpus = corpora.load(data)
+        _say_corpus(corpus, found)
+        model = build(config["model"], config["allow"]) if config["model"] else None
+        needs_tokens = any(phase.needs_checkpoint or hasattr(phase, "total_steps") for phase in self.phases.values())
+        tokens_budget = (config.get("budget") or {}).get("tokens") is not None
+        tokenizer = None
+        if model is not None and (needs_tokens or tokens_budget):
+            folder, _ = store.get(
+                "tokenizer",
+                self.keys["tokenizer"],
+                lambda folder: model.tokenizer(corpus.source).save_pretrained(folder) and None,
+            )
+            tokenizer = _load_tokenizer(folder)
+        executor = build(config["executor"], config["allow"])
+        return World(
+            "",
+            config["seed"],
+            corpus,
+            model,
+            LanguageModeling(),
+            executor,
+            store,
+            tokenizer,
+            self.keys["tokenizer"],
+            config,
+        )
+
+    def fold(self, store: Store) -> State:
+        """Run the phases in order; what is on disk already is read."""
+        world = self.world(store)
+        state = State(self.keys["tokenizer"])
+        for name, phase in self.phases.items():
+            state = _step(phase, replace(state, fingerprint=self.keys[name]), replace(world, name=name), store)
+        return state
+
+
+def _step(phase: Phase, state: State, world: World, store: Store) -> State:
+    name = world.name
+    started = time.monotonic()
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        cost = dict(phase.run(state, world, folder))
+        return cost | {"seconds": round(time.monotonic() - started, 3)}
+
+    folder, found = store.get(name, state.fingerprint, work)
+    cost = read_record(folder) | {"reused": found}
+    after = phase.read(replace(state, artifacts={**state.artifacts, name: folder}, cost={**state.cost, name: cost}), world, folder)
+    gained = {key: value for key, value in after.metrics.items() if key not in state.metrics}
+    told = "  ".join(f"{key} {value:.4g}" for key, value in gained.items())
+    log.info("%-10s %s  %s", name, "reused" if found else f"{cost['seconds']:.1f} s", told)
+    return after
+
+
+def _say_corpus(corpus: corpora.Corpus, found: bool) -> None:
+    kept = ", ".join(f"{name} {len(pool)}" for name, pool in corpus.pools().items() if len(pool))
+    lost = [f"{count} {reason} ({side})" for side, by in corpus.record["dropped"].items() for reason, count in by.items()]
+    log.info(
+        "%-10s %s  documents: %s; left out: %s",
+        "corpus",
+        "reused" if found else "read",
+        kept,
+        ", ".join(lost) or "none",
+    )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if (folder / "tokenizer.json").is_file() and not (folder / "config.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,118 @@
+"""What may be chosen: a named, Arrow-backed table of units, and how much of it may be taken."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsel.error import InputError
+
+TEXT = "text"
+ID = "id"
+DOMAIN = "domain"
+ROW = "dsel_row"  # row of the unit in the file, or list, that the user gave
+PLANTED = "dsel_planted"  # true for target documents that were hidden in the pool on purpose
+TOKENS = "dsel_tokens"  # token ids, added by `dsel.tokens.tokenize`
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A list of units in a fixed order.
+
+    `table` is memory-mapped where it comes from disk, so its size is not bound by memory. Columns: `text`, `id`,
+    `dsel_row`, and where known `domain`, `dsel_planted`, `dsel_tokens` and whatever else the user's rows carry.
+    """
+
+    name: str
+    table: pa.Table
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def take(self, rows: npt.NDArray[np.int64], name: str | None = None) -> Pool:
+        """The units at `rows`, in that order; repeats allowed."""
+        mark = hashlib.blake2b(np.ascontiguousarray(rows, dtype=np.int64).tobytes(), digest_size=8).hexdigest()
+        return Pool(name or self.name, self.table.take(pa.array(rows)), f"{self.fingerprint}[{mark}]")
+
+    def ids(self) -> npt.NDArray[np.object_]:
+        """The units' ids, as strings, in order."""
+        ids: npt.NDArray[np.object_] = self.table[ID].to_numpy(zero_copy_only=False)
+        return ids
+
+    def token_counts(self) -> npt.NDArray[np.int64]:
+        """Number of tokens of each unit; needs the `dsel_tokens` column."""
+        lengths: npt.NDArray[np.int64] = pc.list_value_length(self.table[TOKENS]).to_numpy().astype(np.int64)
+        return lengths
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write an Arrow file that `read_table` maps into memory."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=65_536)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Map the Arrow file at `path`; nothing is read until it is used."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def fingerprint_table(table: pa.Table) -> str:
+    """A hash of the schema and contents of `table`, independent of its chunks."""
+    digest = hashlib.blake2b(str(table.schema.remove_metadata()).encode(), digest_size=16)
+    for batch in table.combine_chunks().to_batches():
+        for column in batch.columns:
+            for buffer in column.buffers():
+                digest.update(b"|" if buffer is None else memoryview(buffer))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may be selected: exactly one of `units`, `fraction` (of the pool's units) and `tokens`."""
+
+    units: int | None = None
+    fraction: float | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        if len(given) != 1:
+            said = ", ".join(f"budget.{k}={v}" for k, v in given.items()) or "none"
+            raise InputError(f"budget: give exactly one of units, fraction, tokens; got {said}; set the others to null")
+        (key, value), integral = next(iter(given.items())), self.fraction is None
+        if isinstance(value, bool) or not isinstance(value, int if integral else (int, float)):
+            raise InputError(f"budget.{key}={value!r}: expected {'a whole number' if integral else 'a number'}")
+        if value <= 0 or (key == "fraction" and value > 1):
+            raise InputError(f"budget.{key}={value}: must be above 0" + (" and at most 1" if key == "fraction" else ""))
+
+    def count(self, num_units: int) -> int | None:
+        """Number of units allowed of a pool of `num_units`; None where tokens decide. Errors: more than the pool has."""
+        if self.units is not None:
+            if self.units > num_units:
+                raise InputError(
+                    f"budget.units={self.units} is over the pool's size of {num_units} units; "
+                    f"set budget.units to {num_units} or less, or budget.fraction=1"
+                )
+            return self.units
+        if self.fraction is not None:
+            return max(1, round(self.fraction * num_units))
+        return None
+
+    def cut(self, order: npt.NDArray[np.int64], num_units: int, lengths: npt.NDArray[np.int64] | None = None) -> int:
+        """How many of the units in `order` (best first) fit; `lengths` are tokens per unit of the pool."""
+        count = self.count(num_units)
+        if count is not None:
+            return min(count, len(order))
+        assert lengths is not None
+        assert self.tokens is not None
+        total = int(lengths.sum())
+        if self.tokens > total:
+            raise InputError(f"budget.tokens={self.tokens} is over the pool's size of {total} tokens; set it lower")
+        return max(1, int(np.searchsorted(np.cumsum(lengths[order]), self.tokens, side="right")))

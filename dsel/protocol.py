@@ -1,0 +1,149 @@
+"""The architecture: what a component must be able to do. Components know each other only by this page.
+
+source + target ──> score ──> select ──> train ──> evaluate ──> report
+             (a number per unit) (which units)  (phases)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dsel.artifact import Store, fingerprint
+from dsel.corpus import Corpus, Documents
+from dsel.error import InputError
+from dsel.pool import Budget, Pool
+from dsel.scores import Scores
+from dsel.selection import Selection
+from dsel.state import State
+from dsel.tokens import tokenize
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+FittedScore = Callable[[pa.Table], npt.NDArray[np.float32]]
+"""Maps a batch of examples to scores (unit, target), larger = keep. Small and picklable: it may run anywhere."""
+
+
+class Scorer(Protocol):
+    """Gives every unit a number: fit once on (a sample of) the source and on the target, then map."""
+
+    reads: Sequence[str]
+    """Columns of the examples that the fitted score looks at, e.g. `("text",)` or `("dsel_tokens",)`."""
+
+    def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore: ...
+
+
+class Selector(Protocol):
+    """Chooses units within the budget; `ByScore` is the usual one."""
+
+    def select(self, source: Pool, target: Pool, budget: Budget, context: Context) -> Selection: ...
+
+
+class Phase(Protocol):
+    """One link of a run. `run` does the work and writes `folder`; `read` takes the next state from `folder` alone.
+
+    Two methods, so that a run that computes a phase and a run that finds it on disk take the same path.
+    `run` returns the phase's cost (tokens, optimizer_steps, scoring_passes ...; seconds are added).
+    """
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether an earlier phase must have trained a model. Training that no later phase needs is left out."""
+        ...
+
+    def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]: ...
+
+    def read(self, state: State, world: World, folder: Path) -> State: ...
+
+
+class Objective(Protocol):
+    """The one thing that knows the data format. `tokens` (batch, time) ints; padding is `IGNORE`."""
+
+    def token_losses(self, model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+        """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict."""
+        ...
+
+
+class Data(Protocol):
+    """Where documents come from."""
+
+    def identity(self) -> Any:
+        """JSON-like value that changes when the data do; cheap, it is asked at every launch."""
+        ...
+
+    def read(self) -> Documents: ...
+
+
+class Model(Protocol):
+    """How a model, and the tokenizer that goes with it, come to be."""
+
+    context: int
+    """Tokens per training block, and the most that one scoring row may hold."""
+
+    def build(self, vocab_size: int) -> torch.nn.Module:
+        """A model ready to train; random parts are drawn from torch's generator, which the caller has seeded."""
+        ...
+
+    def tokenizer(self, source: Pool) -> PreTrainedTokenizerBase: ...
+
+
+class Executor(Protocol):
+    """Maps a fitted score over a pool, shard by shard."""
+
+    def map(self, score: FittedScore, pool: Pool, columns: Sequence[str], label: str) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """What stays the same throughout a run. A phase may look at all of it."""
+
+    name: str  # of the phase that runs now
+    seed: int
+    corpus: Corpus
+    model: Model | None
+    objective: Objective
+    executor: Executor
+    store: Store
+    tokenizer: PreTrainedTokenizerBase | None
+    tokenizer_key: str
+    config: Mapping[str, Any]  # the run's, resolved, for the record
+
+    def phase_seed(self, purpose: str = "") -> int:
+        """A seed that depends on the run's seed, the phase's name and the purpose only: phases do not shift each other's draws."""
+        return int(fingerprint(self.seed, self.name, purpose)[:8], 16)
+
+    def tokenized(self, pool: Pool) -> Pool:
+        """The pool with its `dsel_tokens` column, computed once. Errors: the run has no model, hence no tokenizer."""
+        if self.tokenizer is None:
+            raise InputError(f"phase {self.name}: needs tokens, but the run has no model; set model=tiny or another one")
+        return tokenize(pool, self.tokenizer, self.store, self.tokenizer_key)
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a method may look at, besides the source and the target.
+
+    `load(name)` gives a phase's trained model, frozen; `load(None)` the newest. `tune(examples, ...)` fine-tunes a copy of the newest
+    on examples, once for all methods that ask for the same. `held_out` are target documents for early stopping.
+    `rng` depends on the seed and on the phase's name only.
+    """
+
+    rng: np.random.Generator
+    seed: int
+    held_out: Pool  # target documents for early stopping, with tokens where there is a model
+    finetune: Pool  # the documents of the fine-tuning phase, likewise
+    objective: Objective
+    load: Callable[[str | None], torch.nn.Module]
+    tune: Callable[..., torch.nn.Module]
+    tokenize: Callable[[Pool], Pool]
+    tokenizer: PreTrainedTokenizerBase | None
+    model: Model | None
+    scores: Scores | None = None

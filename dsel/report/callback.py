@@ -1,0 +1,28 @@
+"""A Hydra callback that reports on a sweep when its last cell is done."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from dsel.error import InputError
+
+
+class Report(Callback):
+    """Builds the report over `hydra.sweep.dir`. Hydra makes one whenever it starts: imports wait for the end."""
+
+    def __init__(self, images: bool = True) -> None:
+        self.images = images
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table and where the report is. A report that fails must not lose the sweep: one line says so."""
+        from dsel.report.build import FORMATS, build
+
+        try:
+            build(Path(config.hydra.sweep.dir), formats=FORMATS if self.images else ())
+        except (InputError, OSError) as error:
+            print(f"report: not written: {error}", file=sys.stderr)

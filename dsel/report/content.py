@@ -1,0 +1,113 @@
+"""Everything a report shows, gathered once: sentences, the table, figures and frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import polars as pl
+
+from dsel.report import figures, selected
+from dsel.report.aggregate import add_differences, aggregate, headline
+from dsel.report.chart import Look, to_spec
+from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
+from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves
+from dsel.report.results import Sweep
+from dsel.report.table import Table, make_table
+
+MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A Vega-Lite specification under its file name, with a caption that says how to read it."""
+
+    name: str
+    caption: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page, the images and the terminal draw from; `problems` has those of the sweep and of its artifacts."""
+
+    sweep: Sweep
+    headline: list[str]
+    table: Table
+    figures: dict[str, Figure]
+    crossings: list[Crossing]
+    samples: list[dict[str, Any]]
+    lengths: list[tuple[str, float, float]]
+    costs: list[dict[str, Any]]
+    problems: list[str]
+
+
+CAPTIONS = {
+    "losses": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds.",
+    "differences": "Target loss minus that of random selection with the same seed (same pretraining) and budget: below "
+    "0 is better. This leaves out the spread that all methods of one seed share.",
+    "ranks": "Left: below and left is better; bars: one standard deviation. Right: lines that cross are settings "
+    "that fine-tuning reorders.",
+    "curves": "Target loss while training on the selection: mean over seeds; band: lowest to highest seed.",
+    "finetune": "Target loss while fine-tuning on the target sample: mean over seeds; band: lowest to highest seed.",
+    "forgetting": "Loss on the generic pool: what specialising costs.",
+    "pool_curves": "Pool loss while training on the selection: mean over seeds; band: lowest to highest seed.",
+    "selector": "How well each selector finds the target documents that were hidden in the pool: precision is their "
+    "share of the selection, recall the share of them that was found.",
+    "domains": "Where the selection comes from: the largest domains, means over seeds (of a sweep, its two ends).",
+    "scores": "Scores of the pool, of the planted documents and of the selected, each as shares of its own number (one seed).",
+    "costs": "Time by phase; phases that cells share are computed once.",
+}
+
+
+def gather(sweep: Sweep) -> Content:
+    """Read the artifacts of a sweep and draw what can be drawn."""
+    problems = list(sweep.problems)
+    frame = add_differences(sweep)
+    means, look = aggregate(frame), Look.of(frame, sweep.x)
+    curves = {phase: read_curves(sweep, phase, problems) for phase in ("continue", "finetune")}
+    compositions = read_compositions(sweep, problems)
+    charts = {
+        "losses": figures.draw_losses(frame, means, look),
+        "differences": figures.draw_differences(frame, means, look),
+        "ranks": figures.draw_ranks(means, look),
+        "curves": figures.draw_curves(curves["continue"], look),
+        "finetune": figures.draw_curves(curves["finetune"], look),
+        "forgetting": figures.draw_forgetting(frame, means, look),
+        "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
+        "selector": figures.draw_selector(frame, means, look),
+        "domains": selected.draw_domains(domain_shares(compositions), look),
+        "scores": selected.draw_scores(score_histogram(compositions)),
+        "costs": selected.draw_costs(phase_costs(sweep), look),
+    }
+    drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
+    return Content(
+        sweep,
+        headline(sweep),
+        make_table(sweep),
+        drawn,
+        _crossings(curves["continue"]),
+        pick_samples(compositions),
+        lengths(compositions),
+        _costs(means),
+        list(dict.fromkeys(problems)),
+    )
+
+
+def _crossings(curves: pl.DataFrame) -> list[Crossing]:
+    """The last crossing of each pair of mean curves that differ in one thing (series or x), earliest first."""
+    if curves.is_empty():
+        return []
+    groups = curves.select("group", "series", "x_text").unique(maintain_order=True).rows()
+    pairs = [(a[0], b[0]) for a, b in combinations(groups, 2) if a[1] == b[1] or a[2] == b[2]][:MAX_PAIRS]
+    found = [every[-1] for pair in pairs if (every := find_crossings(curves, *pair))]
+    return sorted(found, key=lambda crossing: (crossing.step, crossing.first, crossing.second))
+
+
+def _costs(means: pl.DataFrame) -> list[dict[str, Any]]:
+    """A row for each group: its name and the mean of every cost."""
+    found: dict[str, dict[str, Any]] = {}
+    for group, metric, mean in means.filter(pl.col("metric").str.starts_with("cost.")).select("group", "metric", "mean").iter_rows():
+        found.setdefault(group, {"group": group})[metric.removeprefix("cost.")] = mean
+    return list(found.values())

@@ -1,0 +1,103 @@
+"""`report.html`: one file that holds everything and asks the network for nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from dsel.report.chart import vega_lite_version
+from dsel.report.content import Content
+from dsel.report.results import Sweep, spell
+
+TEMPLATE = "page.html.jinja"
+COSTS = ("seconds", "tokens", "optimizer_steps", "scoring_passes", "flops", "peak_memory_mb")
+
+
+def render(content: Content) -> str:
+    """The page. Its text is escaped; its charts are drawn by one embedded copy of Vega."""
+    import jinja2
+
+    sweep = content.sweep
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = _number
+    template = environment.from_string(files("dsel.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        content=content,
+        title=sweep.name.replace("_", " "),
+        question=sweep.ask("question"),
+        claim=sweep.ask("claim"),
+        facts=_facts(sweep),
+        varied=_varied(sweep),
+        costs=[key for key in COSTS if any(key in row for row in content.costs)],
+        config=_config(sweep),
+        versions=_versions(sweep),
+        script=_script(),
+    )
+
+
+@cache
+def _script() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, which must not close its own element."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle(  # type: ignore[call-arg]  # its stub forgets that the snippet has a default
+        vl_version=vega_lite_version()
+    ).replace("</script", "<\\/script")
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str]]:
+    """The size of the sweep in a few numbers."""
+    frame = sweep.frame
+    found = [
+        ("cells", f"{len(frame):,}"),
+        ("methods", str(frame["label"].n_unique())),
+        ("seeds", str(frame["seed"].n_unique())),
+    ]
+    if frame["x_text"].n_unique() > 1:
+        found.append(((sweep.x or "x").rpartition(".")[2].replace("_", " ") + "s", str(frame["x_text"].n_unique())))
+    if "cost.seconds" in frame.columns:
+        found.append(("minutes in all", f"{frame['cost.seconds'].sum() / 60:,.1f}"))
+    return found
+
+
+def _varied(sweep: Sweep) -> list[tuple[str, str]]:
+    """The overrides and their values, in the order of the table."""
+    found: dict[str, list[str]] = {}
+    for cell in sweep.cells:
+        for key, value in cell.overrides.items():
+            found.setdefault(key, []).append(spell(key, value))
+    seeds = ", ".join(str(seed) for seed in sweep.frame["seed"].unique().sort())
+    return [(key, ", ".join(dict.fromkeys(values))) for key, values in sorted(found.items())] + [("seed", seeds)]
+
+
+def _config(sweep: Sweep) -> str:
+    """The resolved configuration of the first cell."""
+    import yaml
+
+    config = sweep.cells[0].record.get("config", {})
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)) if config else ""
+
+
+def _versions(sweep: Sweep) -> list[tuple[str, str]]:
+    """Software and machines; more than one entry where the cells differ."""
+    found: Counter[tuple[str, str]] = Counter()
+    for cell in sweep.cells:
+        record = cell.record
+        found.update((str(name), str(version)) for name, version in (record.get("versions") or {}).items())
+        for name, value in (("git commit", record.get("git_commit")), ("device", record.get("cost", {}).get("device"))):
+            found.update([(name, str(value))] if value else [])
+    return [*sorted(found), ("python of this report", platform.python_version())]
+
+
+def _number(value: Any) -> str:
+    """A cost: 81.2, 2.0M, 1.0e13."""
+    if value is None:
+        return ""
+    if abs(value) >= 1e10:
+        return f"{value:.2e}".replace("e+", "e")
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:,.1f}M"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.1f}"

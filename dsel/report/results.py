@@ -1,0 +1,234 @@
+"""A sweep's `result.json` files as one table, a row a cell."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from dsel.error import InputError
+
+RESULT = "result.json"
+BASELINES = ("none", "random")  # drawn first and in grey: what the others are measured against
+SKIPPED = ("report", "config", "versions", "artifacts", "overrides", "metrics", "cost")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: `folder` is relative to the sweep's, `home` is where its relative paths start."""
+
+    folder: str
+    home: Path
+    record: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The method, as the run named itself."""
+        return str(self.record["label"])
+
+    @property
+    def seed(self) -> int:
+        """Cells of one seed share their pretraining."""
+        return int(self.record["seed"])
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What the sweep varied, without the seed; Hydra's `+` marks taken off."""
+        found = {key.lstrip("+~"): value for key, value in self.record.get("overrides", {}).items()}
+        return {key: value for key, value in found.items() if key != "seed"}
+
+    def artifact(self, phase: str) -> Path | None:
+        """The folder of a phase's artifact, if the run names one."""
+        path = self.record.get("artifacts", {}).get(phase)
+        return None if path is None else self.home / path
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All cells of one experiment.
+
+    `frame` has a row a cell: cell, label, series, x (float, null where it is not a number), x_text, group, seed,
+    `overrides.*`, `metrics.*`, `cost.*`. A series is one line of a figure; a group is a series at one x: its rows
+    differ in their seed only. `problems` names the files and values that were left out, one line each.
+    """
+
+    folder: Path
+    cells: list[Cell]
+    frame: pl.DataFrame
+    x: str | None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The experiment."""
+        return str(self.cells[0].record["name"])
+
+    def ask(self, key: str) -> Any:
+        """What the experiment says about how to draw it (question, claim, x, by)."""
+        return self.cells[0].record.get("report", {}).get(key)
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read every `result.json` under `folder`.
+
+    Errors: no folder, no readable result, or results of several experiments.
+    """
+    if not folder.is_dir():
+        raise InputError(f"report: no folder {folder}; give the folder of a sweep, which holds its cells' {RESULT} files")
+    problems: list[str] = []
+    cells = [cell for path in sorted(folder.rglob(RESULT)) if (cell := _read_cell(path, folder, problems))]
+    if not cells:
+        told = f" ({len(problems)} could not be read; first: {problems[0]})" if problems else ""
+        raise InputError(f"report: no results in {folder}{told}; run the sweep first, or give the folder that holds its cells")
+    names = Counter(str(cell.record["name"]) for cell in cells)
+    if len(names) > 1:
+        raise InputError(f"report: {folder} holds several experiments ({', '.join(sorted(names))}); give the folder of one")
+    cells = _drop_repeats(cells, problems)
+    x = cells[0].record.get("report", {}).get("x")
+    frame = _frame(cells, x, problems)
+    return Sweep(folder, cells, frame, x, problems)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Errors: InputError when it cannot be read or parsed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})") from error
+    except ValueError as error:  # also a file that is not UTF-8
+        raise InputError(f"is not JSON ({error})") from error
+
+
+def _read_cell(path: Path, folder: Path, problems: list[str]) -> Cell | None:
+    name = str(path.parent.relative_to(folder))
+    try:
+        record = read_json(path)
+        _check(record)
+    except InputError as error:
+        problems.append(f"{name}/{RESULT}: {error}; left out")
+        return None
+    return Cell(name, path.parent, record)
+
+
+def _check(record: Any) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f"is a {type(record).__name__}, not a mapping")
+    if missing := [key for key in ("name", "label", "seed", "metrics") if key not in record]:
+        raise InputError(f"is not a result of dsel: no {', '.join(missing)}")
+    for key in ("metrics", "overrides", "cost", "report", "artifacts"):
+        if not isinstance(record.get(key, {}), dict):
+            raise InputError(f"{key} is a {type(record[key]).__name__}, not a mapping")
+    if not isinstance(record["seed"], int):
+        raise InputError(f"seed is {record['seed']!r}, not an integer")
+
+
+def _drop_repeats(cells: list[Cell], problems: list[str]) -> list[Cell]:
+    """One cell for each setting and seed: a second one would count a seed twice."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        key = json.dumps([cell.label, cell.overrides, cell.seed], sort_keys=True, default=str)
+        if key in seen:
+            problems.append(f"{cell.folder}: same settings and seed as {seen[key].folder}; left out")
+        seen.setdefault(key, cell)
+    return list(seen.values())
+
+
+def label_keys(cells: list[Cell], x: str | None) -> set[str]:
+    """The overrides that only spell out the label (`arm=cds`): each label has one value of them."""
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for cell in cells:
+        for key, value in cell.overrides.items():
+            values[key][cell.label].add(str(value))
+    labels = {cell.label for cell in cells}
+    return {
+        key
+        for key, by_label in values.items()
+        if key != x and set(by_label) == labels and all(len(found) == 1 for found in by_label.values())
+    }
+
+
+def look_up(cell: Cell, key: str | None) -> Any:
+    """The value of a dotted key: from what the sweep varied, else from the resolved configuration."""
+    if key is None or key in cell.overrides:
+        return None if key is None else cell.overrides[key]
+    value: Any = cell.record.get("config", {})
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def spell(key: str | None, value: Any) -> str:
+    """A value for a reader; fractions as percent."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    if key is not None and key.endswith("fraction") and 0 <= value <= 1:
+        return f"{100 * value:.6g}%"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def _series(cells: list[Cell], x: str | None) -> dict[str, str]:
+    """Cell folder -> series: the label (or the value of `report.by`) and whatever else varies within it."""
+    by = cells[0].record.get("report", {}).get("by") or "label"
+    base = {cell.folder: cell.label if by == "label" else str(look_up(cell, by)) for cell in cells}
+    told = {x, by} | (label_keys(cells, x) if by == "label" else set())
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for cell in cells:
+        for key in cell.overrides.keys() - told:
+            values[base[cell.folder], key].add(str(cell.overrides[key]))
+    names = {}
+    for cell in cells:
+        keys = sorted(key for key in cell.overrides.keys() - told if len(values[base[cell.folder], key]) > 1)
+        extra = [f"{key.rpartition('.')[2]}={spell(key, cell.overrides[key])}" for key in keys]
+        names[cell.folder] = ", ".join([base[cell.folder], *extra])
+    return names
+
+
+def _numbers(prefix: str, values: Mapping[str, Any], cell: Cell, problems: list[str]) -> dict[str, float]:
+    """The numbers of a mapping; those that are not finite are named and left empty."""
+    found = {}
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if math.isfinite(value):
+            found[f"{prefix}.{key}"] = float(value)
+        else:
+            problems.append(f"{cell.folder}: {prefix}.{key} is {value}; that value is left out")
+    return found
+
+
+def _frame(cells: list[Cell], x: str | None, problems: list[str]) -> pl.DataFrame:
+    series = _series(cells, x)
+    rows = []
+    for cell in cells:
+        value = look_up(cell, x)
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        text = spell(x, value)
+        row: dict[str, Any] = {
+            "cell": cell.folder,
+            "label": cell.label,
+            "series": series[cell.folder],
+            "x": number,
+            "x_text": text,
+            "group": " · ".join(filter(None, (series[cell.folder], text))),
+            "seed": cell.seed,
+        }
+        row |= {f"overrides.{key}": str(value) for key, value in sorted(cell.overrides.items())}
+        row |= _numbers("metrics", cell.record["metrics"], cell, problems)
+        row |= _numbers("cost", cell.record.get("cost", {}), cell, problems)
+        rows.append(row)
+    schema = {"x": pl.Float64}  # also where every value is null
+    frame = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)
+    first = pl.col("series").map_elements(_rank, return_dtype=pl.Int64)
+    return frame.sort(first, "series", "x", "x_text", "seed")
+
+
+def _rank(series: str) -> int:
+    """Baselines first."""
+    label = series.partition(",")[0]
+    return BASELINES.index(label) if label in BASELINES else len(BASELINES)

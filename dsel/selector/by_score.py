@@ -1,0 +1,56 @@
+"""Selection by score: the usual selector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsel.error import InputError
+from dsel.functional.ranking import keyed_gumbel, middle_out, order_by
+from dsel.pool import TOKENS, Budget, Pool
+from dsel.protocol import Context
+from dsel.selection import Selection
+
+KEEPS = ("top", "bottom", "middle", "sample")
+REDUCES = ("mean", "max", "min")
+
+
+@dataclass(frozen=True)
+class ByScore:
+    """Reduces scores (unit, target) over targets and keeps the `top`, `bottom` or `middle` of the order, or a `sample`.
+
+    `sample` draws without replacement in proportion to exp(score / temperature), by Gumbel noise and top k (arXiv 1903.06059);
+    the noise of a unit depends on its id and the seed. Ties are broken by id, so the order of the pool does not matter.
+    """
+
+    reduce: str = "mean"
+    keep: str = "top"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.keep not in KEEPS:
+            raise InputError(f"selector.keep={self.keep!r}: must be one of {', '.join(KEEPS)}")
+        if self.reduce not in REDUCES:
+            raise InputError(f"selector.reduce={self.reduce!r}: must be one of {', '.join(REDUCES)}")
+        if self.temperature <= 0:
+            raise InputError(f"selector.temperature={self.temperature}: must be above 0")
+
+    def select(self, source: Pool, target: Pool, budget: Budget, context: Context) -> Selection:
+        """The units within the budget, best first. Errors: no scores, or scores of another pool."""
+        if context.scores is None:
+            raise InputError("selector by_score: there are no scores; put a score phase before select in pipeline")
+        scores = context.scores.check(source)
+        ids = source.ids()
+        value = getattr(np, self.reduce)(scores.values, axis=1)
+        key = -value if self.keep == "bottom" else value
+        if self.keep == "sample":
+            key = value.astype(np.float64) / self.temperature + keyed_gumbel(ids, int(context.rng.integers(2**31)))
+        order = order_by(key, ids)
+        if self.keep == "middle":
+            order = middle_out(order)
+        lengths = source.token_counts() if TOKENS in source.table.column_names else None
+        if budget.tokens is not None and lengths is None:
+            raise InputError("budget.tokens: the pool has no token counts without a model; give budget.units or budget.fraction")
+        units = order[: budget.cut(order, len(source), lengths)]
+        return Selection(units, source.fingerprint, value[units], {"selector": "by_score", "keep": self.keep})

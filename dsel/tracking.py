@@ -1,0 +1,79 @@
+"""Experiment trackers: curves, metrics, config and tables of a cell, to whatever `logger` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsel.build import build
+from dsel.state import State
+
+FILES = ("selection.parquet", "composition.json", "scores.json", "curve.parquet")
+
+
+@dataclass
+class Tracker:
+    """Writes to a Lightning logger; None tracks nothing. Curves are logged from the artifacts, so a cell that reuses a phase
+    shows its curve all the same."""
+
+    logger: Any
+
+    def log(self, result: Mapping[str, Any], state: State) -> None:
+        """All curves on one growing step axis, then the final metrics, and for wandb the files."""
+        if self.logger is None:
+            return
+        import polars as pl
+
+        offset = 0
+        for name, folder in state.artifacts.items():
+            curve = folder / "curve.parquet"
+            rows = pl.read_parquet(curve).to_dicts() if curve.is_file() else []
+            first = int(rows[0]["step"]) if rows else 0
+            for row in rows:
+                values = {f"{name}/{key}": value for key, value in row.items() if value is not None and key != "step"}
+                self.logger.log_metrics(values, step=offset + int(row["step"]) - first)
+            offset += int(rows[-1]["step"]) - first + 1 if rows else 0
+        self.logger.log_metrics({f"final/{key}": value for key, value in result["metrics"].items()}, step=offset)
+        self.logger.save()
+        if type(self.logger).__name__ == "WandbLogger":
+            _log_files(self.logger.experiment, state)
+
+
+@contextmanager
+def track(config: Mapping[str, Any], folder: Path, overrides: Mapping[str, str]) -> Iterator[Tracker]:
+    """A tracker that is closed at the end of the cell: the next cell of the sweep must not write into the same run."""
+    logger = build(config["logger"], config["allow"]) if config["logger"] else None
+    if logger is not None:
+        logger.log_hyperparams({"seed": config["seed"], "label": config["label"], "name": config["name"], **overrides})
+    status = "failed"
+    try:
+        yield Tracker(logger)
+        status = "success"
+    finally:
+        if logger is not None:
+            logger.finalize(status)
+            if type(logger).__name__ == "WandbLogger":
+                logger.experiment.finish(exit_code=0 if status == "success" else 1, quiet=True)
+
+
+def _log_files(run: Any, state: State) -> None:
+    """The selection as a table, and each phase's small files as one artifact of the run."""
+    import polars as pl
+    import wandb
+
+    artifact = wandb.Artifact(f"phases-{run.id}", type="phases")
+    for name, folder in state.artifacts.items():
+        for file in FILES:
+            if (folder / file).is_file():
+                artifact.add_file(str(folder / file), name=f"{name}/{file}")
+    run.log_artifact(artifact)
+    chosen = next(
+        (folder / "selection.parquet" for folder in state.artifacts.values() if (folder / "selection.parquet").is_file()),
+        None,
+    )
+    if chosen is not None:
+        frame = pl.read_parquet(chosen).filter(pl.col("selected")).sort("rank").head(1000)
+        run.log({"selection": wandb.Table(columns=frame.columns, data=[list(row) for row in frame.iter_rows()])})

@@ -1,0 +1,59 @@
+"""Checkpoints without pickles: weights and optimizer state as safetensors, the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+WEIGHTS, OPTIMIZER, TRAINING = "model", "optimizer.safetensors", "training.json"
+
+
+def save_model(model: torch.nn.Module, folder: Path) -> None:
+    """Write weights and config as transformers does, into `folder/model`."""
+    _silence()
+    model.save_pretrained(folder / WEIGHTS)  # type: ignore[operator]
+
+
+def load_model(folder: Path) -> torch.nn.Module:
+    """The model in `folder/model`, in evaluation mode."""
+    from transformers import AutoModelForCausalLM
+
+    _silence()
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder / WEIGHTS, dtype=torch.float32)
+    return model.eval()
+
+
+def _silence() -> None:
+    """No bars for files that take milliseconds."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def save_training(folder: Path, step: int, optimizer: Mapping[str, Any]) -> None:
+    """Write what `start=resume` needs: the step and the optimizer's state."""
+    tensors, scalars = {}, {}
+    for number, state in optimizer["state"].items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{number}/{key}"] = value.detach().cpu().contiguous()
+            else:
+                scalars[f"{number}/{key}"] = value
+    save_file(tensors, folder / OPTIMIZER)
+    record = {"step": step, "param_groups": optimizer["param_groups"], "scalars": scalars}
+    (folder / TRAINING).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def load_training(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Step and optimizer state, as `save_training` was given them."""
+    record = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*load_file(folder / OPTIMIZER).items(), *record["scalars"].items()]:
+        number, key = name.split("/", 1)
+        state.setdefault(int(number), {})[key] = value
+    return record["step"], {"state": state, "param_groups": record["param_groups"]}
