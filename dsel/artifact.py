@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 DONE = "done.json"
+RELEASED = ("torch.", "pytorch_lightning.", "transformers.")  # packages with versions, which result.json states
 
 
 def fingerprint(*parts: Any) -> str:
@@ -38,11 +39,11 @@ def hash_module(module: str) -> str:
 
 
 def hash_code(config: Any) -> dict[str, str]:
-    """Source hashes of every `dsel` class that a resolved config names by `_target_`."""
+    """Source hashes of every class that a resolved config names by `_target_`: dsel's and the user's own."""
     found: dict[str, str] = {}
     if isinstance(config, Mapping):
         target = config.get("_target_")
-        if isinstance(target, str) and target.startswith("dsel."):
+        if isinstance(target, str) and not target.startswith(RELEASED):
             found[target] = hash_module(target.rpartition(".")[0])
         for value in config.values():
             found |= hash_code(value)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dsel.error import InputError
 
 ALLOWED = ("dsel.", "torch.optim.", "pytorch_lightning.", "transformers.")
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+MISSING = "???"
+PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
 
 
 def check_targets(config: Any, allowed: Iterable[str], key: str = "") -> None:
@@ -16,14 +23,26 @@ def check_targets(config: Any, allowed: Iterable[str], key: str = "") -> None:
         target = config.get("_target_")
         if target is not None and not str(target).startswith(tuple(allowed)):
             raise InputError(
-                f"{key + '.' if key else ''}_target_={target}: not allowed; it must begin with one of {', '.join(allowed)}; "
+                f"{_join(key, '_target_')}={target}: not allowed; it must begin with one of {', '.join(allowed)}; "
                 "to trust your own package, add its prefix to the list `allow`"
             )
-        for name, value in config.items():
-            check_targets(value, allowed, f"{key}.{name}" if key else str(name))
-    elif isinstance(config, list | tuple):
-        for number, value in enumerate(config):
-            check_targets(value, allowed, f"{key}[{number}]")
+    for name, value in _items(config):
+        check_targets(value, allowed, _join(key, name))
+
+
+def check_arguments(config: Any, key: str = "") -> None:
+    """Errors: anywhere in `config`, a key that its constructor does not take, one that is required and not given, or, for
+    dataclasses, a value of the wrong type. Imports the constructors; check the targets first."""
+    if isinstance(config, Mapping) and "_target_" in config:
+        _check_call(_find(config["_target_"], key), config, key)
+    for name, value in _items(config):
+        check_arguments(value, _join(key, name))
+
+
+def check(config: Any, allow: Iterable[str] = ()) -> None:
+    """Errors that can be known before anything is built. `allow`: the user's own prefixes."""
+    check_targets(config, (*ALLOWED, *allow))
+    check_arguments(config)
 
 
 def build(config: Any, allow: Iterable[str] = ()) -> Any:
@@ -32,3 +51,76 @@ def build(config: Any, allow: Iterable[str] = ()) -> Any:
 
     check_targets(config, (*ALLOWED, *allow))
     return instantiate(config, _convert_="all")
+
+
+def _items(config: Any) -> list[tuple[Any, Any]]:
+    if isinstance(config, Mapping):
+        return list(config.items())
+    return list(enumerate(config)) if isinstance(config, list | tuple) else []
+
+
+def _join(key: str, name: Any) -> str:
+    if isinstance(name, int):
+        return f"{key}[{name}]"
+    return f"{key}.{name}" if key else str(name)
+
+
+def _find(target: str, key: str) -> Any:
+    from hydra.utils import get_object
+
+    try:
+        return get_object(target)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{_join(key, '_target_')}={target}: cannot be imported ({' '.join(str(error).split())})") from error
+
+
+def _check_call(function: Any, config: Mapping[str, Any], key: str) -> None:
+    parameters = inspect.signature(function).parameters
+    given = {name: value for name, value in config.items() if name not in HYDRA_KEYS}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for name in given:
+            if name not in parameters:
+                close = difflib.get_close_matches(name, parameters, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"{function.__name__} takes {', '.join(parameters) or 'none'}"
+                raise InputError(f"{_join(key, name)}: no such key; {hint}")
+    for name, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if given.get(name) == MISSING or (needed and name not in given and not config.get("_partial_")):
+            raise InputError(f"{_join(key, name)}: is needed and not given; add {_join(key, name)}=VALUE")
+    hints = get_type_hints(function) if is_dataclass(function) else {}
+    for name, value in given.items():
+        if name in hints and not fits(value, hints[name]):
+            raise InputError(f"{_join(key, name)}={value!r}: must be {describe(hints[name])}")
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, int | float) and not isinstance(default, bool) and isinstance(value, str) and name not in hints:
+            raise InputError(f"{_join(key, name)}={value!r}: must be a number, as its default {default} is")
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a yaml value may stand for type `hint`; true where the type is none of yaml's."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    if hint in (str, bool, NoneType):
+        return isinstance(value, hint)
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, list | tuple) and (not parts or all(fits(item, parts[0]) for item in value))
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping)
+    return True
+
+
+def describe(hint: Any) -> str:
+    """The type in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(describe(part) for part in parts)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (list, tuple, Sequence):
+        return "a list"
+    return PLAIN.get(hint, "a group of keys" if origin in (dict, Mapping) else getattr(hint, "__name__", str(hint)))

@@ -5,19 +5,28 @@ from __future__ import annotations
 import difflib
 import errno
 import hashlib
+import json
 import os
 import re
+import sys
+import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
 from dsel.error import InputError
 
 PACKAGE = Path(__file__).parent
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 LONGEST_NAME = 150  # of a run's folder; file systems take 255
+FAILED = "failed.json"
+TRACEBACKS = "DSEL_TRACEBACKS"  # the user's HYDRA_FULL_ERROR, which we need for ourselves
+THIRD_PARTY = {"torch.optim.": "optimizer", "pytorch_lightning.": "trainer", "lightning_fabric.": "trainer"}
+failures: dict[str, dict[str, str]] = {}  # by folder: the cells that failed, and why
 
 
 def register_resolvers() -> None:
@@ -69,35 +78,90 @@ def describe_jobs() -> str:
 
 def explain(error: BaseException, arguments: list[str]) -> str | None:
     """One line on what to do about `error`; None if it is not the user's."""
-    chain = list(_chain(error))
-    for link in chain:
-        if isinstance(link, InputError):
-            return str(link)
-        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = f"disk full while writing {link.filename or 'results'}"
-            return f"{what}: free some space, or set paths.outputs to another disk, and run again; finished phases are kept"
-    names = [type(link).__module__ for link in chain]
-    if not any(name.startswith(("hydra.", "omegaconf.")) for name in names):
-        return None
-    text = " ".join(" ".join(str(link).split()) for link in chain[:1])
-    return _explain_compose(text, arguments)
+    for link in _chain(error):
+        line = _explain_link(link)
+        if line is not None:
+            return " ".join(line.split())
+    kind = type(error)
+    if not kind.__module__.startswith(("hydra.", "omegaconf.")) or kind.__name__ == "InstantiationException":
+        return None  # a constructor of ours that fails otherwise is a mistake of ours
+    return _explain_compose(" ".join(str(error).split()), arguments)
+
+
+def _explain_link(error: BaseException) -> str | None:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = f"disk full while writing {error.filename or 'results'}"
+        return f"{what}: free some space, or set paths.outputs to another disk, and run again; finished phases are kept"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"{error.filename}: cannot be written ({error.strerror}); give another place, e.g. paths.outputs=FOLDER"
+    if isinstance(error, TypeError | ValueError) or type(error).__name__ == "MisconfigurationException":
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        owner = next((key for module, key in THIRD_PARTY.items() if frames and frames[-1].startswith(module)), None)
+        return f"{owner}: {error}" if owner else None
+    return None
 
 
 def _explain_compose(text: str, arguments: list[str]) -> str:
     """Hydra's and OmegaConf's messages in one line, with the nearest key or option that exists."""
+    missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
+    if missing:
+        return f"{missing[1]}: is needed and not given; add {missing[1]}=VALUE"
     option = re.search(r"Could not find '([\w/.@-]+)/([\w.-]+)'", text)
     if option:
         group, wrong = option.groups()
         known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         return f"{group}={wrong}: no such option{_nearest(wrong, known)}; there are {', '.join(known)}"
-    group_error = re.search(r"Could not override '([\w./@-]+)'\. No match in the defaults list", text)
-    key = re.search(r"Key '([^']+)' is not in struct(?:.*?full_key: (\S+))?", text) or group_error
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if key:
-        full = key.group(key.lastindex or 1)
+        full = key[1]
         override = next((a for a in arguments if a.split("=")[0].lstrip("+~").split(".")[-1] == full.split(".")[-1]), None)
         full = override.split("=")[0].lstrip("+~") if override else full
-        return f"{full}: no such key{_nearest(full, _known_keys(arguments, full))}; dsel --help lists all keys"
+        return f"{full}: no such key{_nearest(full, _known_keys(arguments))}; dsel --help lists all keys"
     return text
+
+
+def wants_traceback() -> bool:
+    """Whether the user asked for tracebacks, by HYDRA_FULL_ERROR=1."""
+    return os.environ.get(TRACEBACKS, "0") not in ("0", "")
+
+
+def record_failure(folder: Path, overrides: Mapping[str, str], error: Exception) -> None:
+    """Remember why a cell of a sweep failed: here, and in its folder, since launchers may run it in another process."""
+    line = explain(error, [])
+    if line is None or wants_traceback():
+        traceback.print_exception(error)
+    line = line or f"{type(error).__name__}: {' '.join(str(error).split())}"
+    cell = " ".join(f"{key}={value}" for key, value in overrides.items()) or folder.name
+    failures[str(folder)] = {"cell": cell, "error": line}
+    try:
+        record = failures[str(folder)] | {"traceback": "".join(traceback.format_exception(error))}
+        (folder / FAILED).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    except OSError as second:
+        print(f"{folder / FAILED}: cannot be written ({second.strerror})", file=sys.stderr)
+
+
+def describe_failures() -> list[str]:
+    """A line for each cause, which names the cells that it stopped."""
+    causes: dict[str, list[str]] = {}
+    for failure in failures.values():
+        causes.setdefault(failure["error"], []).append(failure["cell"])
+    return [f"failed: {', '.join(f'[{cell}]' for cell in cells)}: {cause}" for cause, cells in causes.items()]
+
+
+class Failures(Callback):
+    """A Hydra callback that collects why cells failed in other processes."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember when the sweep began: older failures are not its own."""
+        self.started = time.time() - 1  # file systems round
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read what the cells left."""
+        for path in sorted(Path(config.hydra.sweep.dir).absolute().rglob(FAILED)):
+            if path.stat().st_mtime >= self.started:
+                failures.setdefault(str(path.parent), json.loads(path.read_text(encoding="utf-8")))
 
 
 def _nearest(wrong: str, known: list[str]) -> str:
@@ -106,10 +170,10 @@ def _nearest(wrong: str, known: list[str]) -> str:
         tail = wrong.rpartition(".")[2]
         close = [key for key in known if key.rpartition(".")[2] == tail][:1]
         close = close or difflib.get_close_matches(tail, [key.rpartition(".")[2] for key in known], n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f", did you mean {close[0]}?" if close else ""
 
 
-def _known_keys(arguments: list[str], wrong: str) -> list[str]:
+def _known_keys(arguments: list[str]) -> list[str]:
     """All keys, and groups, of the config that the other overrides compose."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -139,17 +203,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
-
-
-def report_unfinished(arguments: list[str]) -> None:
-    """After a sweep in which a cell failed, the finished cells still get their table and report."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return
-    folder = Path(HydraConfig.get().sweep.dir)
-    if next(folder.rglob("result.json"), None) is not None:
-        from dsel.report.build import build
-
-        build(folder)

@@ -21,28 +21,41 @@ if TYPE_CHECKING:
     from dsel.state import State
 
 log = logging.getLogger("dsel")
+stopped: list[Exception] = []  # what ended a single run
 
 cli.register_resolvers()
 
 
 @hydra.main(config_path=str(cli.CONF), config_name="config", version_base="1.3")
 def app(config: DictConfig) -> float | None:
-    """One cell, in the folder that Hydra made for it."""
+    """One cell, in the folder that Hydra made for it. An error is kept for `main`, so that a sweep's other cells go on."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     runtime = HydraConfig.get()
     overrides = dict(o.lstrip("+~").split("=", 1) for o in runtime.overrides.task if "=" in o)
     overrides.pop("experiment", None)
-    return run_cell(OmegaConf.to_container(config, resolve=True), Path(runtime.runtime.output_dir), overrides)  # type: ignore[arg-type]
+    folder = Path(runtime.runtime.output_dir)
+    (folder / cli.FAILED).unlink(missing_ok=True)
+    try:
+        return run_cell(OmegaConf.to_container(config, resolve=True), folder, overrides)  # type: ignore[arg-type]
+    except Exception as error:  # noqa: BLE001  # whatever it is: main shows it, with its traceback unless it is the user's
+        if runtime.mode == RunMode.MULTIRUN:
+            cli.record_failure(folder, overrides, error)
+        else:
+            stopped.append(error)
+        return float("nan")  # a search takes it for a failed trial
 
 
 def run_cell(config: dict[str, Any], folder: Path, overrides: dict[str, str]) -> float | None:
     """Run one cell unless its result is there already; returns the metric that `objective` names, for searches."""
     from dsel.artifact import Store, write_atomic
+    from dsel.build import check
     from dsel.pipeline import Run
     from dsel.result import read_result, to_json
     from dsel.tracking import track
 
+    check(config, config["allow"])
     run = Run(config)
     before = read_result(folder)
     if before is not None and before["fingerprint"] == run.fingerprint and "export" not in config["pipeline"]:
@@ -89,17 +102,28 @@ def main() -> None:
     if len(sys.argv) == 1:
         print(cli.describe_jobs())
         return
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
+    os.environ[cli.TRACEBACKS] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them; we print them below
+    stopped.clear()
+    cli.failures.clear()
     try:
         app()
+        if stopped:
+            raise stopped[0]
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last phase that was finished", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         line = cli.explain(error, sys.argv[1:])
-        cli.report_unfinished(sys.argv[1:])
-        if wants_traceback or line is None:  # a mistake of ours keeps its traceback
+        if line is None or cli.wants_traceback():  # a mistake of ours keeps its traceback
             raise
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(1) from None
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = os.environ[cli.TRACEBACKS]
+    if cli.failures:
+        print("\n".join(f"error: {line}" for line in cli.describe_failures()), file=sys.stderr)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

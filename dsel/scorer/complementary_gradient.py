@@ -47,7 +47,7 @@ class ComplementaryGradient:
     num_buckets: int = 100
     blocks_per_bucket: int = 8
     target_blocks: int = 64
-    sample: int = 20_000
+    sample: int = 2_000
 
     reads = (TOKENS, "text")
     num_passes = 3.0
