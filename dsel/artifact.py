@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger("dsel")
 
 DONE = "done.json"
 RELEASED = ("torch.", "pytorch_lightning.", "transformers.")  # packages with versions, which result.json states
@@ -87,13 +91,11 @@ class Store:
         If it is absent, `build` writes into a temporary folder, which is then renamed; other processes wait for it
         under a lock, and a killed one leaves nothing that counts. What `build` returns is kept in `done.json`.
         """
-        from filelock import FileLock
-
         path = self.path(name, key)
         if self.has(name, key):
             return path, True
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{path.name}.lock"):
+        with self._locked(path):
             if self.has(name, key):
                 return path, True
             for stale in self.root.glob(f".{path.name}.*.tmp"):  # we hold the lock: their owners are dead
@@ -108,6 +110,21 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         return path, False
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / f".{path.name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            log.info("%s: another run is computing it; waiting", path.name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Scores:
         width = self.values.shape[1]
         for target in range(width):
             columns["score" if width == 1 else f"score_{target}"] = pa.chunked_array([pa.array(self.values[:, target])])
-        pq.write_table(pa.table(columns), folder / "scores.parquet")
+        told = {"dsel": json.dumps({"pool": self.fingerprint, **self.provenance}, default=str)}  # travels with the file
+        pq.write_table(pa.table(columns).replace_schema_metadata(told), folder / "scores.parquet")
         record = {"pool": self.fingerprint, "provenance": dict(self.provenance)}
         (folder / "scores.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
 

@@ -38,7 +38,8 @@ class Selection:
         columns = {"id": pool.table[ID], "row": pool.table[ROW], "rank": rank, "selected": rank >= 0}
         if scores is not None:
             columns["score"] = scores
-        pq.write_table(pa.table(columns), folder / "selection.parquet")
+        told = {"dsel": json.dumps({"pool": self.fingerprint, **self.provenance}, default=str)}  # travels with the file
+        pq.write_table(pa.table(columns).replace_schema_metadata(told), folder / "selection.parquet")
         chosen: dict[str, Any] = {"unit": self.units}
         if self.scores is not None:
             chosen["score"] = self.scores

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.artifact import Store, fingerprint
-from dsel.pool import TEXT, TOKENS, Pool, read_table, write_table
+from dsel.pool import TEXT, TOKENS, Pool, read_table, write_batches
 from dsel.progress import progress
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def tokenize(pool: Pool, tokenizer: PreTrainedTokenizerBase, store: Store, key: 
     """The pool with its `dsel_tokens` column: a start token, then the text's tokens. `key` identifies the tokenizer."""
 
     def build(folder: Path) -> None:
-        column = pa.chunked_array(_encode(pool, tokenizer), type=_token_type(tokenizer))
-        write_table(pa.table({TOKENS: column}), folder / "tokens.arrow")
+        write_batches(pa.schema({TOKENS: _token_type(tokenizer)}), _encode(pool, tokenizer), folder / "tokens.arrow")
 
     folder, _ = store.get("tokens", fingerprint(pool.fingerprint, key), build)
     tokens = read_table(folder / "tokens.arrow")[TOKENS]
@@ -50,7 +49,7 @@ def _token_type(tokenizer: PreTrainedTokenizerBase) -> pa.DataType:
     return pa.list_(pa.uint16() if len(tokenizer) <= 2**16 else pa.int32())
 
 
-def _encode(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> Iterator[pa.Array]:
+def _encode(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> Iterator[pa.RecordBatch]:
     start, kind = start_token(tokenizer), _token_type(tokenizer)
     with progress("tokenize", len(pool), "documents") as bar:
         for texts in text_batches(pool):
@@ -58,7 +57,8 @@ def _encode(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> Iterator[pa.Array
             offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
             np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
             flat: npt.NDArray[np.int64] = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encoded])
-            yield pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind.value_type))
+            lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind.value_type))
+            yield pa.record_batch({TOKENS: lists})
             bar.advance(len(texts))
 
 

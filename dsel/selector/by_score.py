@@ -53,4 +53,5 @@ class ByScore:
         if budget.tokens is not None and lengths is None:
             raise InputError("budget.tokens: the pool has no token counts without a model; give budget.units or budget.fraction")
         units = order[: budget.cut(order, len(source), lengths)]
-        return Selection(units, source.fingerprint, value[units], {"selector": "by_score", "keep": self.keep})
+        provenance = {**scores.provenance, "selector": repr(self), "budget": repr(budget)}
+        return Selection(units, source.fingerprint, value[units], provenance)
