@@ -40,9 +40,20 @@ def check_arguments(config: Any, key: str = "") -> None:
 
 
 def check(config: Any, allow: Iterable[str] = ()) -> None:
-    """Errors that can be known before anything is built. `allow`: the user's own prefixes."""
+    """Errors that can be known before anything is built, in the whole of a run's config. `allow`: the user's own prefixes."""
     check_targets(config, (*ALLOWED, *allow))
-    check_arguments(config)
+    try:
+        check_arguments(config)
+    except WrongArgumentError as error:
+        raise InputError(f"{_shortest(error.key, config)}{error}") from error
+
+
+class WrongArgumentError(ValueError):
+    """An argument that a constructor does not take, at `key` of the config."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 def build(config: Any, allow: Iterable[str] = ()) -> Any:
@@ -65,13 +76,26 @@ def _join(key: str, name: Any) -> str:
     return f"{key}.{name}" if key else str(name)
 
 
+def _shortest(key: str, config: Mapping[str, Any]) -> str:
+    """What the user would type: phases take `scorer.num_steps` and `output` from the top of the config."""
+    parts = key.split(".")
+    for start in range(len(parts) - 1, 0, -1):
+        *way, name = parts[start:]
+        node: Any = config
+        for part in way:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping) and name in node:
+            return ".".join(parts[start:])
+    return key
+
+
 def _find(target: str, key: str) -> Any:
     from hydra.utils import get_object
 
     try:
         return get_object(target)
     except (ImportError, ValueError) as error:
-        raise InputError(f"{_join(key, '_target_')}={target}: cannot be imported ({' '.join(str(error).split())})") from error
+        raise WrongArgumentError(_join(key, "_target_"), f"={target}: cannot be imported ({' '.join(str(error).split())})") from error
 
 
 def _check_call(function: Any, config: Mapping[str, Any], key: str) -> None:
@@ -82,18 +106,17 @@ def _check_call(function: Any, config: Mapping[str, Any], key: str) -> None:
             if name not in parameters:
                 close = difflib.get_close_matches(name, parameters, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"{function.__name__} takes {', '.join(parameters) or 'none'}"
-                raise InputError(f"{_join(key, name)}: no such key; {hint}")
-    for name, parameter in parameters.items():
-        needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        if given.get(name) == MISSING or (needed and name not in given and not config.get("_partial_")):
-            raise InputError(f"{_join(key, name)}: is needed and not given; add {_join(key, name)}=VALUE")
+                raise WrongArgumentError(_join(key, name), f": no such key; {hint}")
     hints = get_type_hints(function) if is_dataclass(function) else {}
-    for name, value in given.items():
-        if name in hints and not fits(value, hints[name]):
-            raise InputError(f"{_join(key, name)}={value!r}: must be {describe(hints[name])}")
-        default = parameters[name].default if name in parameters else None
-        if isinstance(default, int | float) and not isinstance(default, bool) and isinstance(value, str) and name not in hints:
-            raise InputError(f"{_join(key, name)}={value!r}: must be a number, as its default {default} is")
+    for name, parameter in parameters.items():
+        value, required = given.get(name), parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        unset = value is None and required and not config.get("_partial_") and not fits(None, hints.get(name, NoneType))
+        if value == MISSING or unset:
+            raise WrongArgumentError(_join(key, name), ": is needed and not given")
+        if name in given and name in hints and not fits(value, hints[name]):
+            raise WrongArgumentError(_join(key, name), f"={value!r}: must be {describe(hints[name])}")
+        if name not in hints and isinstance(value, str) and type(parameter.default) in (int, float):
+            raise WrongArgumentError(_join(key, name), f"={value!r}: must be a number, as its default {parameter.default} is")
 
 
 def fits(value: Any, hint: Any) -> bool:

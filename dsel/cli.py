@@ -26,7 +26,7 @@ LONGEST_NAME = 150  # of a run's folder; file systems take 255
 FAILED = "failed.json"
 TRACEBACKS = "DSEL_TRACEBACKS"  # the user's HYDRA_FULL_ERROR, which we need for ourselves
 THIRD_PARTY = {"torch.optim.": "optimizer", "pytorch_lightning.": "trainer", "lightning_fabric.": "trainer"}
-failures: dict[str, dict[str, str]] = {}  # by folder: the cells that failed, and why
+failures: dict[str, dict[str, Any]] = {}  # by folder: the cells that failed, and why
 
 
 def register_resolvers() -> None:
@@ -105,6 +105,10 @@ def _explain_link(error: BaseException) -> str | None:
 
 def _explain_compose(text: str, arguments: list[str]) -> str:
     """Hydra's and OmegaConf's messages in one line, with the nearest key or option that exists."""
+    sweep = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text)
+    if sweep:  # Hydra says so too where the experiment would sweep, and another mistake keeps it from being read
+        hidden = _compose_error([a for a in arguments if not re.search(r"^[^=\[]*=[^\[{(]*,|^-", a)])
+        return hidden or f"{sweep[1]}: several values make a sweep; add --multirun, or give one value"
     missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
     if missing:
         return f"{missing[1]}: is needed and not given; add {missing[1]}=VALUE"
@@ -133,8 +137,7 @@ def record_failure(folder: Path, overrides: Mapping[str, str], error: Exception)
     if line is None or wants_traceback():
         traceback.print_exception(error)
     line = line or f"{type(error).__name__}: {' '.join(str(error).split())}"
-    cell = " ".join(f"{key}={value}" for key, value in overrides.items()) or folder.name
-    failures[str(folder)] = {"cell": cell, "error": line}
+    failures[str(folder)] = {"cell": [f"{key}={value}" for key, value in overrides.items()], "error": line}
     try:
         record = failures[str(folder)] | {"traceback": "".join(traceback.format_exception(error))}
         (folder / FAILED).write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -142,11 +145,12 @@ def record_failure(folder: Path, overrides: Mapping[str, str], error: Exception)
         print(f"{folder / FAILED}: cannot be written ({second.strerror})", file=sys.stderr)
 
 
-def describe_failures() -> list[str]:
-    """A line for each cause, which names the cells that it stopped."""
+def describe_failures(arguments: list[str]) -> list[str]:
+    """A line for each cause, which names the cells that it stopped by what `arguments` do not give to all."""
     causes: dict[str, list[str]] = {}
-    for failure in failures.values():
-        causes.setdefault(failure["error"], []).append(failure["cell"])
+    for folder, failure in failures.items():
+        cell = " ".join(override for override in failure["cell"] if override not in arguments)
+        causes.setdefault(failure["error"], []).append(cell or Path(folder).name)
     return [f"failed: {', '.join(f'[{cell}]' for cell in cells)}: {cause}" for cause, cells in causes.items()]
 
 
@@ -165,12 +169,26 @@ class Failures(Callback):
 
 
 def _nearest(wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    if not close:  # the last part alone may be what was meant: `lr` for `optimizer.lr`
-        tail = wrong.rpartition(".")[2]
-        close = [key for key in known if key.rpartition(".")[2] == tail][:1]
-        close = close or difflib.get_close_matches(tail, [key.rpartition(".")[2] for key in known], n=1, cutoff=0.6)
+    tail = wrong.rpartition(".")[2]  # it alone may be what was meant: `lr` for `optimizer.lr`
+    close = [key for key in known if key.rpartition(".")[2] == tail][:1]
+    close = close or difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    close = close or difflib.get_close_matches(tail, [key.rpartition(".")[2] for key in known], n=1, cutoff=0.6)
     return f", did you mean {close[0]}?" if close else ""
+
+
+def _compose_error(arguments: list[str]) -> str | None:
+    """What is wrong with `arguments`, None if nothing is."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            compose("config", overrides=arguments)
+    except HydraException as error:
+        return _explain_compose(" ".join(str(error).split()), arguments)
+    return None
 
 
 def _known_keys(arguments: list[str]) -> list[str]:

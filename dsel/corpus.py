@@ -59,6 +59,10 @@ class Split:
         for key in ("target", "finetune", "validation", "test", "overlap", "holdout"):
             if not 0 <= getattr(self, key) <= 1:
                 raise InputError(f"split.{key}={getattr(self, key)}: must be between 0 and 1")
+        if self.holdout == 1:
+            raise InputError(f"split.holdout={self.holdout}: leaves no document in the pool; set it below 1")
+        if self.planted < 0:
+            raise InputError(f"split.planted={self.planted}: must be 0 or more")
         used = self.validation + self.test + self.finetune + self.target * (1 - self.overlap)
         if used > 1 + 1e-9:
             raise InputError(

@@ -14,6 +14,7 @@ from dsel import corpus as corpora
 from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
 from dsel.build import build
 from dsel.error import InputError
+from dsel.pool import Budget
 from dsel.protocol import Phase, World
 from dsel.state import State
 
@@ -81,6 +82,8 @@ class Run:
         _say_corpus(corpus, found)
         model = build(config["model"], config["allow"]) if config["model"] else None
         needs_tokens = any(phase.needs_checkpoint or hasattr(phase, "total_steps") for phase in self.phases.values())
+        if needs_tokens and model is None:
+            raise InputError("model=null: the pipeline trains a model or reads one; set model=tiny or another one")
         tokens_budget = (config.get("budget") or {}).get("tokens") is not None
         tokenizer = None
         if model is not None and (needs_tokens or tokens_budget):
@@ -107,6 +110,9 @@ class Run:
     def fold(self, store: Store) -> State:
         """Run the phases in order; what is on disk already is read."""
         world = self.world(store)
+        for phase in self.phases.values():
+            if isinstance(budget := getattr(phase, "budget", None), Budget):
+                budget.count(len(world.corpus.source))  # more than there is: an error before hours of work
         state = State(self.keys["tokenizer"])
         for name, phase in self.phases.items():
             state = _step(phase, replace(state, fingerprint=self.keys[name]), replace(world, name=name), store)

@@ -122,7 +122,7 @@ def main() -> None:
     finally:
         os.environ["HYDRA_FULL_ERROR"] = os.environ[cli.TRACEBACKS]
     if cli.failures:
-        print("\n".join(f"error: {line}" for line in cli.describe_failures()), file=sys.stderr)
+        print("\n".join(f"error: {line}" for line in cli.describe_failures(sys.argv[1:])), file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dsel.build import build
-from dsel.state import State
+
+if TYPE_CHECKING:
+    from dsel.state import State
 
 FILES = ("selection.parquet", "composition.json", "scores.json", "curve.parquet")
+REPORT = ("report.html", "table.csv", "table.md", "table.tex", "results.parquet", "figures/*")
 
 
 @dataclass
@@ -38,7 +45,7 @@ class Tracker:
             offset += int(rows[-1]["step"]) - first + 1 if rows else 0
         self.logger.log_metrics({f"final/{key}": value for key, value in result["metrics"].items()}, step=offset)
         self.logger.save()
-        if type(self.logger).__name__ == "WandbLogger":
+        if _is_wandb(self.logger):
             _log_files(self.logger.experiment, state)
 
 
@@ -55,8 +62,43 @@ def track(config: Mapping[str, Any], folder: Path, overrides: Mapping[str, str])
     finally:
         if logger is not None:
             logger.finalize(status)
-            if type(logger).__name__ == "WandbLogger":
-                logger.experiment.finish(exit_code=0 if status == "success" else 1, quiet=True)
+            if _is_wandb(logger):
+                logger.experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+class TrackReport(Callback):
+    """A Hydra callback: after a sweep its report goes to wandb too, as an artifact of a run of its own in the sweep's group.
+
+    `conf/config.yaml` names it before the report's callback, since Hydra calls the last first when a sweep ends.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Log the report's files, where cells were logged to wandb and there is a report."""
+        folder = Path(config.hydra.sweep.dir).absolute()
+        logger_config = OmegaConf.select(config, "logger")
+        target = logger_config.get("_target_", "") if logger_config else ""
+        if not target.endswith(".WandbLogger") or not (folder / "report.html").is_file():
+            return
+        config = deepcopy(config)
+        with open_dict(config):
+            config.logger.update(save_dir=str(folder), name="report", job_type="report")
+        log_report(build(OmegaConf.to_container(config.logger, resolve=True), config.allow), config.name, folder)
+
+
+def log_report(logger: Any, name: str, folder: Path) -> None:
+    """The files of the report in `folder` as one wandb artifact `report-<name>`."""
+    import wandb
+
+    run, artifact = logger.experiment, wandb.Artifact(f"report-{name}", type="report")
+    for pattern in REPORT:
+        for file in sorted(folder.glob(pattern)):
+            artifact.add_file(str(file), name=str(file.relative_to(folder)))
+    run.log_artifact(artifact)
+    run.finish()
+
+
+def _is_wandb(logger: Any) -> bool:
+    return type(logger).__name__ == "WandbLogger"
 
 
 def _log_files(run: Any, state: State) -> None:

@@ -64,7 +64,16 @@ TINY = [
     "steps.total=20", "steps.finetune=4", "trainer=debug", "data=files",
 ]  # fmt: skip
 SMALL_PHASE = {"batch_size": 4, "every": 5, "eval_tokens": 512, "warmup": 2, "max_tokens": 2000}
-SMALL_SCORER = {"num_steps": 20, "learning_rate": 3e-3, "every": 10, "sample": 150, "num_buckets": 4, "blocks_per_bucket": 4, "max_length": 48, "batch_size": 8}
+SMALL_SCORER = {
+    "num_steps": 20,
+    "learning_rate": 3e-3,
+    "every": 10,
+    "sample": 150,
+    "num_buckets": 4,
+    "blocks_per_bucket": 4,
+    "max_length": 48,
+    "batch_size": 8,
+}
 
 
 def tiny_config(source: Path, target: Path, outputs: Path, *overrides: str, experiment: str | None = "demo") -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import Lab
+from laboratory import Lab
 from made_up_corpus import TARGET_DOMAIN, RandomState, documents, make_pool, permuted, tiny_config
 
 from dsel import cli
@@ -133,7 +133,7 @@ def test_scoring_leaves_no_trace(fit: Fit, lab: Lab) -> None:
     assert [fingerprint_table(pool.table) for pool in (lab.source, lab.target)] == tables
     for model, kept in zip(modules_of(fit.fitted), weights, strict=True):
         assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
-        assert not model.training
+        assert not any(part.training for part in model.modules() if isinstance(part, torch.nn.Dropout))
     assert (checkpoint / "model" / "model.safetensors").read_bytes() == stored
 
 
@@ -349,7 +349,11 @@ def before_probe(lab: Lab) -> tuple[dict[str, Any], World, State]:
 
 @pytest.fixture(params=names("phase"))
 def phase_config(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> dict[str, Any]:
-    fill = [f"phases.probe.{key}={value}" for key, value in FILL.items() if f"{key}:" in (cli.CONF / "phase" / f"{request.param}.yaml").read_text()]
+    fill = [
+        f"phases.probe.{key}={value}"
+        for key, value in FILL.items()
+        if f"{key}:" in (cli.CONF / "phase" / f"{request.param}.yaml").read_text()
+    ]
     output = f"output={tmp_path / 'chosen.parquet'}"
     overrides = [f"+phase@phases.probe={request.param}", "scorer=domain_classifier", output, *fill]
     config = tiny_config(lab.source_file, lab.target_file, lab.store.root.parent, *overrides)

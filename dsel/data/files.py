@@ -14,7 +14,7 @@ from dsel.corpus import Documents
 from dsel.data.format.file import find_files, hash_file, parse, places, read_bytes
 from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_options, empty_rows
 from dsel.error import InputError
-from dsel.pool import ROW
+from dsel.pool import DOMAIN, ID, ROW
 
 FILE = "dsel_file"
 
@@ -51,33 +51,43 @@ class Files:
         """Errors: InputError for every kind of bad input, naming the file and, where it is a row, the line."""
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
         paths = {side: find_files(getattr(self, side), side) for side in sieves}
-        tables = {side: self._read_side(paths[side], sieve) for side, sieve in sieves.items()}
+        source, names = self._read_side(paths["source"], sieves["source"])
+        target, _ = self._read_side(paths["target"], sieves["target"])
         return Documents(
-            **tables,
+            source=source,
+            target=target,
             dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()},
             listed=[line for sieve in sieves.values() for line in sieve.listed],
-            facts={"files": {side: [str(p) for p in paths[side]] for side in sieves}},
+            facts={
+                "files": {side: [str(p) for p in paths[side]] for side in sieves},
+                "columns": self._columns().stored(names, source) | ({FILE: FILE} if FILE in source.column_names else {}),
+            },
         )
 
-    def _read_side(self, paths: list[Path], sieve: Sieve) -> pa.Table:
-        columns = Columns(self.text_column, self.id_column, self.domain_column)
+    def _columns(self) -> Columns:
+        return Columns(self.text_column, self.id_column, self.domain_column)
+
+    def _read_side(self, paths: list[Path], sieve: Sieve) -> tuple[pa.Table, list[str]]:
+        """The side's documents, and the names of the columns in the files."""
+        columns, names = self._columns(), dict[str, None]()
         tables, start = [], 0
         for path in paths:
-            table, num_read = self._read_file(path, columns, sieve)
+            table, num_read, found = self._read_file(path, columns, sieve)
+            names |= dict.fromkeys(found)
             at = table.column_names.index(ROW)
             table = table.set_column(at, ROW, pa.array(start + table[ROW].to_numpy(), pa.int64()))
             if len(paths) > 1:
                 table = table.append_column(FILE, pa.array([str(path)]).take(pa.array(np.zeros(table.num_rows, np.int64))))
             tables.append(table)
             start += num_read
-        table = unify(tables, [str(p) for p in paths])
+        table = unify(_agree(tables, columns), [str(p) for p in paths])
         given = str(getattr(self, sieve.side))
         if sieve.side == "source":
             columns.require(table, f"source={given}")
-        return sieve.finish(sieve.drop_short(table, self.min_characters), given)
+        return sieve.finish(sieve.drop_short(table, self.min_characters), given), list(names)
 
-    def _read_file(self, path: Path, columns: Columns, sieve: Sieve) -> tuple[pa.Table, int]:
-        """The file's documents, `dsel_row` counted from the file's beginning, and the number of rows read."""
+    def _read_file(self, path: Path, columns: Columns, sieve: Sieve) -> tuple[pa.Table, int, list[str]]:
+        """The file's documents, `dsel_row` counted from the file's beginning, the number of rows read, and the file's columns."""
         data = read_bytes(path)
         rows = parse(data, path, columns)
         sieve.drop(rows.bad)
@@ -89,7 +99,16 @@ class Files:
             detail = f"{columns.text!r} is empty"
             sieve.drop([Bad(where, "empty", detail) for where in places(data, path, rows.numbers[empty])])
             table = table.filter(pa.array(kept))
-        return table.append_column(ROW, pa.array(rows.numbers[kept])), rows.num_read
+        return table.append_column(ROW, pa.array(rows.numbers[kept])), rows.num_read, rows.table.column_names
+
+
+def _agree(tables: list[pa.Table], columns: Columns) -> list[pa.Table]:
+    """The tables; where ids or domains are strings in one file and not in another, they are strings in all."""
+    for given, name in ((columns.id, ID), (columns.domain, DOMAIN)):
+        kept = f"{name}_original"
+        if given == name and any(name in t.column_names and kept not in t.column_names for t in tables):
+            tables = [t.drop_columns([kept]) if kept in t.column_names else t for t in tables]
+    return tables
 
 
 def unify(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:

@@ -62,12 +62,18 @@ class Hub:
     def read(self) -> Documents:
         """Errors: no such dataset or no way to it, unknown split or column, text that is not strings, empty rows."""
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
-        tables = {side: self._read_side(sieve) for side, sieve in sieves.items()}
+        source, names = self._read_side(sieves["source"])
+        target, _ = self._read_side(sieves["target"])
+        columns = Columns(self.text_column, self.id_column, self.domain_column)
         return Documents(
-            **tables,
+            source=source,
+            target=target,
             dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()},
             listed=[line for sieve in sieves.values() for line in sieve.listed],
-            facts={side: {key: value for key, value in self._place(side).items() if value} for side in sieves},
+            facts={
+                **{side: {key: value for key, value in self._place(side).items() if value} for side in sieves},
+                "columns": columns.stored(names, source),
+            },
         )
 
     def _place(self, side: str) -> dict[str, Any]:
@@ -79,13 +85,14 @@ class Hub:
             "revision": getattr(self, f"{side}_revision"),
         }
 
-    def _read_side(self, sieve: Sieve) -> pa.Table:
+    def _read_side(self, sieve: Sieve) -> tuple[pa.Table, list[str]]:
+        """The side's documents, and the names of the columns in the dataset."""
         place = self._place(sieve.side)
         where = f"{place['path']} [{place['split']}]"
         columns = Columns(self.text_column, self.id_column, self.domain_column)
         raw = self._load(place, sieve.side)
         if raw.num_rows == 0:
-            return sieve.finish(raw, where)
+            return sieve.finish(raw, where), raw.column_names
         table = columns.expose(raw, where)
         if sieve.side == "source":
             columns.require(table, where)
@@ -93,7 +100,7 @@ class Hub:
         empty = empty_rows(table)
         sieve.drop([Bad(f"{where} row {row}", "empty", f"{self.text_column!r} is empty") for row in empty.tolist()])
         table = table.take(pa.array(np.setdiff1d(np.arange(table.num_rows), empty)))
-        return sieve.finish(sieve.drop_short(table, self.min_characters), where)
+        return sieve.finish(sieve.drop_short(table, self.min_characters), where), raw.column_names
 
     def _load(self, place: dict[str, Any], side: str) -> pa.Table:
         """The rows of a side; all that can go wrong between here and the Hub becomes one line."""

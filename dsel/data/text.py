@@ -45,8 +45,8 @@ class Columns:
     def expose(self, table: pa.Table, where: str) -> pa.Table:
         """`table` with string columns `text`, and `id` and `domain` where it has them, beside the user's own columns.
 
-        A column of the user's that stands in the way is kept under `<name>_original`; those that `dsel` wrote
-        (`dsel_*`) go. Errors: no text column, text that is not a string, an id or domain that is not a plain value.
+        A column of the user's that stands in the way, or is no string, is kept under `<name>_original`; those that `dsel`
+        wrote (`dsel_*`) go. Errors: no text column, text that is not a string, an id or domain that is not a plain value.
         """
         table = table.select([name for name in table.column_names if not name.startswith("dsel_")])
         if self.text not in table.column_names:
@@ -57,8 +57,15 @@ class Columns:
             raise InputError(f"{where}: column {self.text!r} holds {kind}, not strings; set data.text_column= to a text column")
         for given, name in ((self.text, TEXT), (self.id, ID), (self.domain, DOMAIN)):
             if given in table.column_names:
-                table = _put(table, name, _to_string(table[given], where, given, name), renamed=given != name)
+                changed = given != name or not _is_string(table.schema.field(given).type)
+                table = _put(table, name, _to_string(table[given], where, given, name), changed)
         return table
+
+    def stored(self, given: Sequence[str], table: pa.Table) -> dict[str, str]:
+        """Where the columns that the user gave stand in `table`, which `expose` made, by the names that they came with."""
+        plain = [name for name in given if not name.startswith("dsel_")]
+        moved = {name: f"{name}_original" for name in (TEXT, ID, DOMAIN) if f"{name}_original" in table.column_names}
+        return {name: moved.get(name, name) if moved.get(name) not in plain else name for name in plain}
 
     def require(self, table: pa.Table, where: str) -> None:
         """Errors: an id or domain column that the user named and no row has."""
@@ -100,6 +107,8 @@ class Sieve:
             raise InputError(f"{self.side}={where}: no documents left (dropped: {why}); give {self.side}= other data")
         if ID in table.column_names and table[ID].null_count:
             keys = pa.array([f"{key:016x}" for key in hash_texts(table).tolist()], pa.string())
+            if f"{ID}_original" not in table.column_names:
+                table = table.append_column(f"{ID}_original", table[ID])
             return table.set_column(table.column_names.index(ID), ID, pc.coalesce(table[ID], keys))
         return table
 
@@ -139,11 +148,11 @@ def _to_string(column: pa.ChunkedArray, where: str, given: str, name: str) -> pa
         raise InputError(f"{where}: column {given!r} holds {column.type}, not a plain value; set data.{name}_column= to another") from error
 
 
-def _put(table: pa.Table, name: str, column: pa.ChunkedArray, renamed: bool) -> pa.Table:
-    """The table with `column` under `name`; another column of that name is renamed, the same one replaced."""
+def _put(table: pa.Table, name: str, column: pa.ChunkedArray, changed: bool) -> pa.Table:
+    """The table with `column` under `name`; a column of that name is kept under another where this one is not the same."""
     if name not in table.column_names:
         return table.append_column(name, column)
     at = table.column_names.index(name)
-    if renamed:
+    if changed:
         table = table.append_column(f"{name}_original", table[name])
     return table.set_column(at, name, column)

@@ -41,10 +41,16 @@ class Export:
         path = Path(self.output)
         if path.suffix not in SUFFIXES:
             raise InputError(f"output={self.output}: the extension must be one of {', '.join(SUFFIXES)}")
-        if path.exists() and not self.overwrite:
-            raise InputError(f"output={self.output}: exists already; delete it, give another name, or set overwrite=true")
-        if path.parent.exists() and not path.parent.is_dir():
-            raise InputError(f"output={self.output}: {path.parent} is not a folder")
+        for file in (path, path.with_suffix(".json")):
+            if file.exists() and not self.overwrite:
+                raise InputError(f"output={self.output}: {file} exists already; delete it, give another name, or set overwrite=true")
+        if path.is_dir():
+            raise InputError(f"output={self.output}: is a folder; give a file in it")
+        place = next(folder for folder in path.absolute().parents if folder.exists())  # what is missing below is made later
+        if not place.is_dir():
+            raise InputError(f"output={self.output}: {place} is not a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"output={self.output}: the folder {place} is not writable; give another one")
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -64,13 +70,22 @@ class Export:
         return {"exported_documents": table.num_rows}
 
     def read(self, state: State, world: World, folder: Path) -> State:
-        """Place the file and its record; a resumed run does so again if they are gone."""
+        """Place the file and its record; a resumed run does so again if they are gone. Errors: a full disk and the like."""
         output = Path(self.output)
-        output.parent.mkdir(parents=True, exist_ok=True)
         assert state.selection is not None
-        record = {
-            "output": output.name,
-            "chosen": len(state.selection.units),
+        record = self._record(state, state.selection, world)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            _place(folder / f"rows{output.suffix}", output, json.dumps(record, indent=1, default=str))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"output={self.output}: cannot be written ({reason}); mend that, or give another output=") from error
+        return state
+
+    def _record(self, state: State, selection: Selection, world: World) -> dict[str, Any]:
+        return {
+            "output": Path(self.output).name,
+            "chosen": len(selection.units),
             "read": world.corpus.record["read"],
             "dropped": world.corpus.record["dropped"],
             "listed": world.corpus.record["listed"],
@@ -83,27 +98,33 @@ class Export:
             "seconds": round(sum(float(cost.get("seconds", 0)) for cost in state.cost.values()), 3),
             "config": world.config,
         }
-        write_atomic(output.with_suffix(".json"), json.dumps(record, indent=1, default=str))
-        handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-        os.close(handle)
-        try:
-            shutil.copyfile(folder / f"rows{output.suffix}", temporary)
-            Path(temporary).chmod(0o644)
-            os.replace(temporary, output)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return state
 
 
-def chosen_rows(source: Pool, selection: Selection, columns: list[str] | None) -> pa.Table:
-    """The selected rows with the user's `columns` (None: all but ours), `dsel_rank`, `dsel_score` and `dsel_row`."""
-    names = source.table.column_names
-    kept = [name for name in names if (name in columns if columns else not name.startswith("dsel_"))]
+def _place(rows: Path, output: Path, record: str) -> None:
+    """Both files or none: the rows are copied in full beside `output` before any of them bears its name."""
+    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    os.close(handle)
+    try:
+        shutil.copyfile(rows, temporary)
+        Path(temporary).chmod(0o644)
+        write_atomic(output.with_suffix(".json"), record)
+        os.replace(temporary, output)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def chosen_rows(source: Pool, selection: Selection, columns: Mapping[str, str] | None) -> pa.Table:
+    """The selected rows with `dsel_rank`, `dsel_score` and `dsel_row`.
+
+    `columns` says where the user's columns stand in the pool, by their own names (None: all but ours are the user's).
+    """
+    if columns is None:
+        columns = {name: name for name in source.table.column_names if not name.startswith("dsel_")}
     rows = source.table.take(pa.array(selection.units))
     scores = selection.scores if selection.scores is not None else np.full(len(selection.units), np.nan, np.float32)
     added = {"dsel_rank": pa.array(np.arange(len(rows))), "dsel_score": pa.array(scores), "dsel_row": rows[ROW]}
-    return pa.table({name: rows[name] for name in kept if name not in added} | added)
+    return pa.table({name: rows[stored] for name, stored in columns.items()} | added)
 
 
 def _write(table: pa.Table, path: Path) -> None:

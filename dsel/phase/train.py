@@ -95,7 +95,7 @@ class Train:
                 "train_documents": documents,
             }
             save_training(folder, first + taken, fitted.optimizer_state)
-        elif self.start == "resume":
+        else:
             save_training(folder, first, optimizer_state or {"state": {}, "param_groups": []})
         save_model(model, folder)
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "curve.parquet")
@@ -122,7 +122,7 @@ class Train:
         if self.start == "weights":
             return load_model(folder), 0, None
         step, optimizer_state = load_training(folder)
-        return load_model(folder), step, optimizer_state
+        return load_model(folder), step, optimizer_state if optimizer_state["param_groups"] else None  # none: no step was taken yet
 
     def _parts(self, state: State, world: World) -> dict[str, tuple[Pool, float]]:
         shares = {self.data: 1.0} if isinstance(self.data, str) else dict(self.data)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ def build(folder: Path, formats: Sequence[str] = FORMATS, scale: float = 2.0, qu
     write_atomic(folder / "table.tex", to_latex(content.table))
     data = io.BytesIO()
     content.sweep.frame.write_parquet(data)
-    _write_bytes(folder / "results.parquet", data.getvalue())
+    write_atomic(folder / "results.parquet", data.getvalue())
     _write_images(content, folder / "figures", formats, scale)
     if not quiet:
         _show(content, page)
@@ -45,7 +43,7 @@ def _write_images(content: Content, folder: Path, formats: Sequence[str], scale:
         for kind in FORMATS:
             path = folder / f"{name}.{kind}"
             if kind in formats and name in content.figures:
-                _write_bytes(path, _image(content.figures[name].spec, kind, scale))
+                write_atomic(path, _image(content.figures[name].spec, kind, scale))
             else:
                 path.unlink(missing_ok=True)  # of an earlier report: it would no longer agree with the page
 
@@ -57,20 +55,6 @@ def _image(spec: dict[str, Any], kind: str, scale: float) -> bytes:
     if kind == "svg":
         return vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
     return vl_convert.vegalite_to_png(spec, vl_version=version, scale=scale)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """As `write_atomic`, for bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _show(content: Content, page: Path) -> None:

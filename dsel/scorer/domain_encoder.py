@@ -88,11 +88,16 @@ class DomainEncoder:
     reads = (TOKENS, TEXT)
     num_passes = 1.0
 
+    def __post_init__(self) -> None:
+        if self.encoder == "scratch" and self.frozen:
+            raise InputError("scorer.frozen=true: an encoder from scratch knows nothing; train it, or give another scorer.encoder")
+
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Target sample against documents drawn from the source."""
         with torch.random.fork_rng():
             torch.manual_seed(int(context.rng.integers(2**31)))
             encoder = self._encoder(context)
+            encoder.model.requires_grad_(not self.frozen)
             config = encoder.model.config
             head = torch.nn.Linear(config.hidden_size, 1).to(next(encoder.model.parameters()).device)  # type: ignore[union-attr,arg-type]
             self._train(encoder, head, source, target, context.rng)
@@ -105,7 +110,7 @@ class DomainEncoder:
         if self.encoder == "pretrained":
             model = context.load(None).base_model
             assert context.model is not None
-            return Encoder(model.requires_grad_(not self.frozen), min(self.max_length, context.model.context))  # type: ignore[arg-type]
+            return Encoder(model, min(self.max_length, context.model.context))  # type: ignore[arg-type]
         if self.encoder == "scratch":
             assert context.tokenizer is not None
             shape = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
@@ -117,7 +122,7 @@ class DomainEncoder:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"scorer.encoder={self.encoder}: not 'pretrained', 'scratch', a folder or a hub name ({reason})") from error
-        return Encoder(model.requires_grad_(not self.frozen), self.max_length, tokenizer)
+        return Encoder(model, self.max_length, tokenizer)
 
     def _train(self, encoder: Encoder, head: torch.nn.Linear, source: Pool, target: Pool, rng: np.random.Generator) -> None:
         trained = [p for p in [*encoder.model.parameters(), *head.parameters()] if p.requires_grad]

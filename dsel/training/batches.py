@@ -41,6 +41,11 @@ class Batches(torch.utils.data.Dataset[torch.Tensor]):
         return np.array([orders[e][p] for e, p in zip(epoch.tolist(), place.tolist(), strict=True)], dtype=np.int64)
 
     def _rows(self, part: int, step: int) -> int:
-        """Rows that the pool has given before `step`; over all pools they add up to step * batch_size."""
-        bounds = np.round(np.r_[0.0, np.cumsum(self.shares)] * self.batch_size * step).astype(np.int64)
-        return int(bounds[part + 1] - bounds[part])
+        """Rows that the pool has given before `step`. Over all pools they add up to step * batch_size, and none ever falls:
+        each pool takes its share of what the pools before it leave."""
+        rest, share_left = self.batch_size * step, 1.0
+        for share in self.shares[:part]:
+            rest -= round(rest * share / share_left)
+            share_left -= share
+        is_last = part == len(self.shares) - 1
+        return rest if is_last else round(rest * float(self.shares[part]) / share_left)

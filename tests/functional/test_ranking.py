@@ -1,0 +1,67 @@
+"""Orders and what an order finds, against brute force and scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from dsel.functional.ranking import keyed_gumbel, keyed_uniform, middle_out, order_by, precision_recall, roc_auc
+
+few_values = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
+
+
+def ids_of(count: int) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+    return np.array([f"unit {number}" for number in range(count)], dtype=object)
+
+
+@given(few_values)
+def test_auc_equals_scikit_learn_with_ties(rows: list[tuple[int, bool]]) -> None:
+    values, positive = np.array([float(v) for v, _ in rows]), np.array([p for _, p in rows])
+    if positive.all() or not positive.any():
+        assert math.isnan(roc_auc(values, positive))
+    else:
+        assert roc_auc(values, positive) == pytest.approx(roc_auc_score(positive, values), abs=1e-12)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.randoms(use_true_random=False))
+def test_the_order_belongs_to_the_units(values: list[int], random: object) -> None:
+    ids, array = ids_of(len(values)), np.array(values, dtype=np.float32)
+    order = order_by(array, ids)
+    assert sorted(order.tolist()) == list(range(len(values)))
+    assert (np.diff(array[order]) <= 0).all()
+    shuffled = np.array(random.sample(range(len(values)), len(values)))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(ids[shuffled][order_by(array[shuffled], ids[shuffled])], ids[order])
+
+
+@given(st.integers(1, 30))
+def test_middle_out_goes_from_the_middle_outwards(count: int) -> None:
+    order = np.random.default_rng(count).permutation(count)
+    found = middle_out(order)
+    assert sorted(found.tolist()) == list(range(count))
+    place = {int(unit): number for number, unit in enumerate(order)}
+    distance = [abs(place[int(unit)] - (count - 1) / 2) for unit in found]
+    assert distance == sorted(distance)
+
+
+@given(st.lists(st.integers(0, 19), max_size=30), st.lists(st.booleans(), min_size=20, max_size=20))
+def test_precision_and_recall_against_sets(selected: list[int], marks: list[bool]) -> None:
+    positive = {number for number, mark in enumerate(marks) if mark}
+    hits = len(set(selected) & positive)
+    found = precision_recall(np.array(selected, dtype=np.int64), np.array(marks))
+    assert found == (hits / max(1, len(set(selected))), hits / max(1, len(positive)))
+
+
+def test_keyed_noise_has_the_right_distribution() -> None:
+    ids = ids_of(20_000)
+    uniform, gumbel = keyed_uniform(ids, 1), keyed_gumbel(ids, 1)
+    assert ((uniform > 0) & (uniform < 1)).all()
+    assert abs(uniform.mean() - 0.5) < 0.01
+    assert abs(gumbel.mean() - np.euler_gamma) < 0.04
+    assert abs(gumbel.var() - np.pi**2 / 6) < 0.08
+    np.testing.assert_array_equal(keyed_uniform(ids[::-1], 1), uniform[::-1])
+    assert abs(np.corrcoef(uniform, keyed_uniform(ids, 2))[0, 1]) < 0.03

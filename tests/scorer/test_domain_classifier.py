@@ -1,0 +1,36 @@
+"""The n-gram classifier against scikit-learn's own decision function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from laboratory import Lab
+from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from dsel.pool import PLANTED
+from dsel.scorer.domain_classifier import DomainClassifier
+
+
+@pytest.mark.parametrize("options", [{}, {"max_ngram": 1, "negatives": 1.0, "regularization": 0.3, "num_features": 1024}])
+def test_equals_scikit_learn(lab: Lab, options: dict[str, float]) -> None:
+    scorer = DomainClassifier(**options)  # type: ignore[arg-type]
+    fitted = scorer.fit(lab.source, lab.target, lab.context())
+    source, target = lab.source.table["text"].to_pylist(), lab.target.table["text"].to_pylist()
+    count = min(len(source), int(scorer.negatives * len(target)))
+    negatives = [source[row] for row in sorted(lab.context().rng.choice(len(source), count, replace=False))]
+    vectorizer = HashingVectorizer(n_features=scorer.num_features, ngram_range=(1, scorer.max_ngram), alternate_sign=False)
+    reference = LogisticRegression(C=scorer.regularization, class_weight="balanced", max_iter=1000, solver="liblinear", random_state=0)
+    reference.fit(vectorizer.transform(target + negatives).astype(np.float32), [1] * len(target) + [0] * count)
+    expected = reference.decision_function(vectorizer.transform(source))
+    np.testing.assert_allclose(fitted(lab.source.table)[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_finds_the_domain(lab: Lab) -> None:
+    fitted = DomainClassifier().fit(lab.source, lab.target, lab.context())
+    assert roc_auc_score(lab.source.table[PLANTED].to_numpy(), fitted(lab.source.table)[:, 0]) > 0.95
+    unseen = [documents(domain, 15, seed=4) for domain in (TARGET_DOMAIN, *POOL_DOMAINS)]
+    scores = fitted(lab.pool([row["text"] for rows in unseen for row in rows]).table)[:, 0]
+    assert roc_auc_score(np.arange(60) < 15, scores) > 0.95

@@ -1,0 +1,94 @@
+"""The README keeps its word: its commands run or at least compose, and what it names exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import ROOT, TINY, TINY_CDS, dsel
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
+
+from dsel import cli
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"(<!-- test -->\n)?```sh\n(.*?)```", re.DOTALL)
+SHRINK = [*TINY, *TINY_CDS, "budget.units=5"]
+IN_THE_TREE = ("docs/", "conf/", "dsel/", "experiments/", "benchmarks/", "tests/")
+
+
+def commands(marked: bool) -> list[list[str]]:
+    """The words of each command of the blocks that are, or are not, marked to be run."""
+    lines = [line for mark, block in BLOCK.findall(README) if bool(mark) == marked for line in block.replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+TO_RUN = [words for words in commands(True) if words[0] == "dsel"]
+TO_COMPOSE = [words for marked in (True, False) for words in commands(marked) if words[0] == "dsel"]
+
+
+def test_there_are_commands() -> None:
+    assert TO_RUN
+    assert len(TO_COMPOSE) > len(TO_RUN)
+
+
+@pytest.mark.parametrize("words", TO_RUN, ids=" ".join)
+def test_marked_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pool = [row for domain in (*POOL_DOMAINS, TARGET_DOMAIN) for row in documents(domain, 15)]
+    mine = documents(TARGET_DOMAIN, 20, seed=1)
+    for name, rows in (("pool", pool), ("mine", mine)):
+        pq.write_table(pa.Table.from_pylist(rows), f"{name}.parquet")
+        write_jsonl(Path(f"{name}.jsonl"), rows)
+    answer = dsel(*words[1:], *SHRINK, outputs=tmp_path / "outputs")
+    assert (answer.code, answer.err) == (0, "")
+    for output in (word.partition("=")[2] for word in words if word.startswith("output=")):
+        assert (tmp_path / output).is_file()
+        assert (tmp_path / output).with_suffix(".json").is_file()
+
+
+@pytest.mark.parametrize("words", TO_COMPOSE, ids=" ".join)
+def test_every_command_composes(words: list[str]) -> None:
+    overrides = [re.sub(r"^([\w.@/+~]+=[^,\[{(]*),.*", r"\1", word) for word in words[1:] if not word.startswith("-")]  # one of a sweep
+    cli.register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        compose("config", overrides=overrides)
+
+
+def test_other_commands_are_known() -> None:
+    for words in [*commands(True), *commands(False)]:
+        if words[:2] == ["python", "-m"]:
+            assert (ROOT / Path(*words[2].split("."))).exists(), words
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file(), words
+        else:
+            assert words[0] in ("dsel", "make", "pip", "git", "cd", "source", "export"), words
+
+
+def test_make_targets_exist() -> None:
+    named = {words[1] for words in [*commands(True), *commands(False)] if words[0] == "make"} | set(re.findall(r"`make ([\w-]+)`", README))
+    assert named
+    assert named <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_paths_exist() -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith(("http", "#"))]
+    named = [code for code in re.findall(r"`([^`\s]+)`", README) if code.startswith(IN_THE_TREE)]
+    assert not [path for path in [*links, *named] if path and not (ROOT / path).exists()]
+
+
+def test_inline_overrides_name_keys_that_exist() -> None:
+    """`key=value` and `key=` in running text, such as `selector.keep=`."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("config", overrides=["experiment=select", "data=files"])
+    groups = {path.name for path in cli.CONF.iterdir() if path.is_dir()}
+    known = {*groups, *cli._flatten(config), "model.path"}
+    said = {key for code in re.findall(r"`([^`]+)`", README) for key in re.findall(r"(?:^|\s)([a-z][\w.]*)=", code)}
+    assert said - known - {key for key in said if key.split(".")[0] in ("hydra",)} == set()
