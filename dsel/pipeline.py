@@ -39,14 +39,7 @@ class Run:
         if not self.config["pipeline"]:
             raise InputError("pipeline is empty; choose an experiment, e.g. experiment=demo (dsel alone lists them)")
         built = {name: build(known[name], self.config["allow"]) for name in self.config["pipeline"]}
-        names = list(built)
-        needed = {
-            name
-            for place, name in enumerate(names)
-            if not hasattr(built[name], "total_steps") or any(built[later].needs_checkpoint for later in names[place + 1 :])
-            or name == names[-1]
-        }  # fmt: skip
-        return {name: phase for name, phase in built.items() if name in needed}
+        return {name: phase for name, phase in built.items() if not phase.trains or _is_read(name, built)}
 
     @cached_property
     def data(self) -> Any:
@@ -81,7 +74,7 @@ class Run:
         corpus = corpora.load(data)
         _say_corpus(corpus, found)
         model = build(config["model"], config["allow"]) if config["model"] else None
-        needs_tokens = any(phase.needs_checkpoint or hasattr(phase, "total_steps") for phase in self.phases.values())
+        needs_tokens = any(phase.needs_checkpoint or phase.trains for phase in self.phases.values())
         if needs_tokens and model is None:
             raise InputError("model=null: the pipeline trains a model or reads one; set model=tiny or another one")
         tokens_budget = (config.get("budget") or {}).get("tokens") is not None
@@ -117,6 +110,12 @@ class Run:
         for name, phase in self.phases.items():
             state = _step(phase, replace(state, fingerprint=self.keys[name]), replace(world, name=name), store)
         return state
+
+
+def _is_read(name: str, phases: Mapping[str, Phase]) -> bool:
+    """Whether a model trained in phase `name` is looked at later, or is what the run is for."""
+    later = list(phases)[list(phases).index(name) + 1 :]
+    return not later or any(phases[other].needs_checkpoint for other in later)
 
 
 def _step(phase: Phase, state: State, world: World, store: Store) -> State:

@@ -54,9 +54,12 @@ class Phase(Protocol):
     `run` returns the phase's cost (tokens, optimizer_steps, scoring_passes ...; seconds are added).
     """
 
+    trains: bool
+    """Whether it leaves a model. Training that no later phase needs is left out."""
+
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether an earlier phase must have trained a model. Training that no later phase needs is left out."""
+        """Whether an earlier phase must have trained a model."""
         ...
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]: ...

@@ -52,10 +52,8 @@ class Export:
         if not os.access(place, os.W_OK | os.X_OK):
             raise InputError(f"output={self.output}: the folder {place} is not writable; give another one")
 
-    @property
-    def needs_checkpoint(self) -> bool:
-        """It writes rows."""
-        return False
+    needs_checkpoint = False  # it writes rows
+    trains = False
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write the rows into the artifact. Errors: nothing is selected; a column that the format cannot hold."""

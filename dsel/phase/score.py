@@ -32,6 +32,8 @@ class Score:
     scorer: Scorer
     tune: Train
 
+    trains = False
+
     @property
     def needs_checkpoint(self) -> bool:
         """Whether the scorer looks at a trained model: it does if it reads tokens."""

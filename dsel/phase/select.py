@@ -33,10 +33,8 @@ class Select:
     budget: Budget
     tune: Train
 
-    @property
-    def needs_checkpoint(self) -> bool:
-        """Selecting by scores needs no model."""
-        return False
+    needs_checkpoint = False  # selecting by scores needs no model
+    trains = False
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write selection.parquet (every unit: id, row, score, rank, selected), composition.json and metrics.json."""

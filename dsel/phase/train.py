@@ -56,6 +56,8 @@ class Train:
         if not 0 <= self.until <= 1:
             raise InputError(f"phase train: until={self.until} is a share of total_steps, between 0 and 1")
 
+    trains = True
+
     @property
     def needs_checkpoint(self) -> bool:
         """Whether an earlier phase must have trained."""
