@@ -54,7 +54,7 @@ class Size:
     starts: int = 5
 
 
-QUICK = Size(documents=300, steps=8, rounds=1, starts=1)
+QUICK = Size(documents=200, steps=4, rounds=1, starts=1)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Row:
 def make_pool(documents: int) -> tuple[CausalLM, Pool, int]:
     """The model's recipe, a pool of installed documentation with tokens, and the size of the vocabulary."""
     model = CausalLM()
-    table = InstalledDocs(target="networkx", packages=list(PACKAGES), max_documents=documents, max_target=1).read().source
+    table = InstalledDocs(target="networkx", packages=list(PACKAGES), max_documents=documents, max_target=1, num_workers=1).read().source
     pool = Pool("source", table, fingerprint_table(table))
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = model.tokenizer(pool)

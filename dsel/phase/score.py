@@ -103,7 +103,8 @@ def _tune(
     assert world.model is not None
     context = world.model.context
     options = [num_steps, batch_size, learning_rate, every, patience, repr(train)]
-    key = fingerprint(state.fingerprint, target.fingerprint, world.seed, options)
+    start = state.checkpoint_of(None)  # its name holds the fingerprint of all that made it; the scorer's own does not matter
+    key = fingerprint(start.name if start else None, target.fingerprint, world.seed, options)
     plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every, keep="best", patience=patience)
     held_out = head_of(world.tokenized(world.corpus.validation), train.eval_tokens)
 

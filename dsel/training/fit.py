@@ -78,7 +78,8 @@ class Curve(pl.Callback):
         row = {"step": step, "tokens": self.steps * self.tokens_per_step, "train_loss": loss, "learning_rate": rate}
         self.rows.append(row | measured)
         target = measured.get("target_loss", float("nan"))
-        self.bar.note = f"loss {loss:.3f}  target {target:.3f}"
+        shown = {"loss": loss, "target": target}
+        self.bar.note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if math.isfinite(value))
         if self.plan.keep == "best" and (self.best is None or target < self.best[0]):
             self.best = (target, step, {k: v.detach().clone() for k, v in model.state_dict().items()})
         stale = self.best is not None and step - self.best[1] > (self.plan.patience or 0) * self.plan.every
