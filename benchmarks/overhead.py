@@ -48,13 +48,14 @@ OPTIMIZER = partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01, betas=(0.9, 0
 class Size:
     """How much is measured."""
 
-    documents: int = 6000
-    steps: int = 60
-    rounds: int = 5
+    documents: int = 600
+    steps: int = 30
+    rounds: int = 4
     starts: int = 5
+    copies: int = 4  # of the documents, in the smaller pool of the measurement of memory
 
 
-QUICK = Size(documents=200, steps=4, rounds=1, starts=1)
+QUICK = Size(documents=30, steps=2, rounds=1, starts=1, copies=1)
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def measure_memory(size: Size) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         for times in (1, 4):
             path = Path(folder) / f"{times}.arrow"
-            write_pool(size.documents, times, path)
+            write_pool(size.documents, times * size.copies, path)
             command = [sys.executable, __file__, "--score", str(path), "--vocabulary", str(vocabulary)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[f"scoring_mb_{times}x"] = float(done.stdout.splitlines()[-1])

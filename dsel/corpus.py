@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,10 @@ import pyarrow as pa
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, Pool, fingerprint_table, read_table, write_table
 
+log = logging.getLogger("dsel")
+
 Rows = npt.NDArray[np.int64]
+FEWEST = 8  # target documents from which parts are cut
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,15 @@ class Split:
             )
 
     def parts(self, num_target: int) -> dict[str, Rows]:
-        """Row numbers of the target documents for each part. Errors: a part that is asked for and comes out empty."""
+        """Row numbers of the target documents for each part. A part with a share above 0 has one document at least."""
         order = np.random.default_rng([self.seed, 1]).permutation(num_target)
         if self.planted >= num_target:
             raise InputError(f"split.planted={self.planted}: there are only {num_target} target documents; set it lower")
         planted, rest = order[: self.planted], order[self.planted :]
+        if len(rest) < FEWEST:  # too few to hold any out: every part is all of them, and what is measured says little
+            log.warning("target: %d documents are too few to split; every part of the target is all of them", len(rest))
+            asked = {key: rest if getattr(self, key) else rest[:0] for key in ("validation", "test", "finetune", "target")}
+            return {"planted": planted, **asked}
         sizes = {key: self._size(key, len(rest)) for key in ("validation", "test", "finetune", "target")}
         a, b = sizes["validation"], sizes["validation"] + sizes["test"]
         c = b + sizes["finetune"]
@@ -95,10 +103,7 @@ class Split:
 
     def _size(self, key: str, count: int) -> int:
         share = float(getattr(self, key))
-        size = int(share * count)
-        if share > 0 and size == 0:
-            raise InputError(f"split.{key}={share:g}: comes to no document of {count} target documents; give more, or set it to 0")
-        return size
+        return max(1, int(share * count)) if share else 0
 
 
 @dataclass(frozen=True)

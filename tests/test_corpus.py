@@ -49,13 +49,15 @@ def test_no_leak_and_nothing_is_lost(
     split = Split(planted=planted, overlap=overlap, holdout=holdout, seed=seed)
     try:
         corpus = corpus_of(source, target, split, tmp_path / "corpus")
-    except InputError as error:  # too few documents for a part, or a pool that stands in the target as a whole
-        few = len(set(target)) - planted < 7
-        assert few or set(source) <= set(target), error  # noqa: PT017  # hypothesis draws both kinds
+    except InputError as error:  # no more target documents than are planted, or a pool that stands in the target as a whole
+        assert len(set(target)) <= planted or set(source) <= set(target), error  # noqa: PT017  # hypothesis draws both kinds
         return
     parts = {part: texts(corpus, part) for part in PARTS}
+    shared = {"target", "finetune"}  # those that overlap on purpose
+    if len(set(target)) - planted < 8:  # too few to split
+        shared |= {"validation", "test"}
     for a, b in combinations(PARTS, 2):
-        if {a, b} != {"target", "finetune"}:
+        if not {a, b} <= shared:
             assert not set(parts[a]) & set(parts[b]), (a, b)
     assert all(len(set(rows)) == len(rows) for rows in parts.values())
     marks = corpus.source.table["dsel_planted"].to_pylist()
@@ -149,7 +151,6 @@ def test_the_same_split_whatever_the_run(tmp_path: Path) -> None:
         ({"overlap": 0.0, "test": 0.4}, r"split: validation \+ test \+ finetune .* = 1\.05"),
         ({"target": 0.5, "finetune": 0.25}, r"split\.overlap=1\.0: asks for a share 0\.5 of the fine-tuning documents"),
         ({"planted": 80}, r"split\.planted=80: there are only 80 target documents"),
-        ({"planted": 78}, r"split\.validation=0\.15: comes to no document of 2 target documents"),
         ({"planted": -1}, r"split\.planted=-1"),
     ],
 )
@@ -169,3 +170,16 @@ def test_a_split_that_cannot_be_names_its_key(tmp_path: Path, options: dict[str,
 def test_empty_sides_are_named(tmp_path: Path, source: list[str], target: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         corpus_of(source, target, Split(), tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_too_few_target_documents_are_not_split(tmp_path: Path, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    corpus = corpus_of(SOURCE, TARGET[:count], Split(test=0.0), tmp_path / "corpus")
+    assert "too few to split" in caplog.text
+    assert len(corpus.target) == len(corpus.finetune) == len(corpus.validation) == count
+    assert len(corpus.test) == 0
+
+
+def test_a_small_share_is_one_document_at_least(tmp_path: Path) -> None:
+    corpus = corpus_of(SOURCE, TARGET[:8], Split(validation=0.01, test=0.01), tmp_path / "corpus")
+    assert len(corpus.validation) == len(corpus.test) == 1

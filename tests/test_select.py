@@ -310,10 +310,8 @@ def test_an_interrupted_run_leaves_no_output(pool: Path, mine: Path, tmp_path: P
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("scorer", ["domain_classifier", "cds"])
 def test_a_handful_of_target_rows(count: int, scorer: str, pool: Path, tmp_path: Path) -> None:
-    """They work, or one line says what to do."""
+    """Too few to hold any out: they work all the same."""
     few = write(tmp_path / "few.jsonl", [{"text": row["text"]} for row in documents(TARGET_DOMAIN, count)])
     answer = run(pool, few, tmp_path / "best.jsonl", *([*TINY, *TINY_CDS] if scorer == "cds" else []), scorer=scorer)
-    if answer.code:
-        assert f"of {count} target documents; give more" in answer.error
-    else:
-        assert len(read(tmp_path / "best.jsonl")) == 5
+    assert answer.code == 0, answer.error
+    assert len(read(tmp_path / "best.jsonl")) == 5

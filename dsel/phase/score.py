@@ -105,11 +105,13 @@ def _tune(
     options = [num_steps, batch_size, learning_rate, every, patience, repr(train)]
     start = state.checkpoint_of(None)  # its name holds the fingerprint of all that made it; the scorer's own does not matter
     key = fingerprint(start.name if start else None, target.fingerprint, world.seed, options)
-    plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every, keep="best", patience=patience)
     held_out = head_of(world.tokenized(world.corpus.validation), train.eval_tokens)
+    plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every)
+    if len(held_out):  # without it, nothing tells when to stop
+        plan = replace(plan, keep="best", patience=patience)
 
     def measure(model: torch.nn.Module) -> dict[str, float]:
-        return {"target_loss": mean_loss(model, world, held_out)}
+        return {"target_loss": mean_loss(model, world, held_out)} if len(held_out) else {}
 
     def build(folder: Path) -> None:
         model = _load(state, world).requires_grad_(True)
