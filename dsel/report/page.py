@@ -58,8 +58,8 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     ]
     if frame["x_text"].n_unique() > 1:
         found.append(((sweep.x or "x").rpartition(".")[2].replace("_", " ") + "s", str(frame["x_text"].n_unique())))
-    if "cost.seconds" in frame.columns:
-        found.append(("minutes in all", f"{frame['cost.seconds'].sum() / 60:,.1f}"))
+    if "cost.seconds_here" in frame.columns:  # what phases that cells share took counts once
+        found.append(("minutes in all", f"{frame['cost.seconds_here'].sum() / 60:,.1f}"))
     return found
 
 
