@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsel.artifact import write_atomic
+from dsel.artifact import atomic, write_atomic
 from dsel.error import InputError
 from dsel.pool import ROW, Pool
 from dsel.protocol import World
@@ -73,7 +72,6 @@ class Export:
         assert state.selection is not None
         record = self._record(state, state.selection, world)
         try:
-            output.parent.mkdir(parents=True, exist_ok=True)
             _place(folder / f"rows{output.suffix}", output, json.dumps(record, indent=1, default=str))
         except OSError as error:
             reason = error.strerror or str(error)
@@ -100,16 +98,9 @@ class Export:
 
 def _place(rows: Path, output: Path, record: str) -> None:
     """Both files or none: the rows are copied in full beside `output` before any of them bears its name."""
-    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    os.close(handle)
-    try:
+    with atomic(output) as temporary:
         shutil.copyfile(rows, temporary)
-        Path(temporary).chmod(0o644)
         write_atomic(output.with_suffix(".json"), record)
-        os.replace(temporary, output)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def chosen_rows(source: Pool, selection: Selection, columns: Mapping[str, str] | None) -> pa.Table:
