@@ -176,16 +176,21 @@ def _nearest(wrong: str, known: list[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def _compose_error(arguments: list[str]) -> str | None:
-    """What is wrong with `arguments`, None if nothing is."""
+def _compose(arguments: list[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
 
     GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=arguments)
+
+
+def _compose_error(arguments: list[str]) -> str | None:
+    """What is wrong with `arguments`, None if nothing is."""
+    from hydra.errors import HydraException
+
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            compose("config", overrides=arguments)
+        _compose(arguments)
     except HydraException as error:
         return _explain_compose(" ".join(str(error).split()), arguments)
     return None
@@ -193,16 +198,12 @@ def _compose_error(arguments: list[str]) -> str | None:
 
 def _known_keys(arguments: list[str]) -> list[str]:
     """All keys, and groups, of the config that the other overrides compose."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     chosen = [a for a in arguments if "=" in a and a.split("=")[0] in groups and "," not in a]
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=chosen)
+        config = _compose(chosen)
     except HydraException:
         return groups
     return [*groups, *_flatten(OmegaConf.to_container(config))]

@@ -83,7 +83,6 @@ def test_csv(tmp_path: Path) -> None:
 
 
 def test_tensorboard(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert run(tmp_path, "hydra.mode=RUN", "logger=tensorboard").code == 0

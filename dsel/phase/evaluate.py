@@ -12,7 +12,7 @@ from dsel.error import InputError
 from dsel.protocol import World
 from dsel.state import State
 from dsel.training.checkpoint import load_model
-from dsel.training.evaluation import head_of, mean_loss
+from dsel.training.evaluation import losses_on
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,8 @@ class Evaluate:
         if trained is None:
             raise InputError(f"phases.{world.name}.checkpoint={self.checkpoint}: no phase of that name has trained before it")
         model = load_model(trained)
-        metrics = {}
-        for key, pool in (("target_loss", world.corpus.test), ("pool_loss", world.corpus.holdout)):
-            if len(pool):
-                part = head_of(world.tokenized(pool), self.max_tokens)
-                metrics[f"{key}_{self.suffix}"] = mean_loss(model, world, part)
+        pools = {f"target_loss_{self.suffix}": world.corpus.test, f"pool_loss_{self.suffix}": world.corpus.holdout}
+        metrics = losses_on(pools, world, self.max_tokens)(model)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         return {}
 

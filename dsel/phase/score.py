@@ -21,7 +21,7 @@ from dsel.scores import Scores
 from dsel.state import State
 from dsel.training.batches import Batches
 from dsel.training.checkpoint import load_model, save_model
-from dsel.training.evaluation import head_of, mean_loss
+from dsel.training.evaluation import losses_on
 from dsel.training.fit import Plan, fit
 
 
@@ -105,13 +105,8 @@ def _tune(
     options = [num_steps, batch_size, learning_rate, every, patience, repr(train)]
     start = state.checkpoint_of(None)  # its name holds the fingerprint of all that made it; the scorer's own does not matter
     key = fingerprint(start.name if start else None, target.fingerprint, world.seed, options)
-    held_out = head_of(world.tokenized(world.corpus.validation), train.eval_tokens)
-    plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every)
-    if len(held_out):  # without it, nothing tells when to stop
-        plan = replace(plan, keep="best", patience=patience)
-
-    def measure(model: torch.nn.Module) -> dict[str, float]:
-        return {"target_loss": mean_loss(model, world, held_out)} if len(held_out) else {}
+    plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every, keep="best", patience=patience)
+    measure = losses_on({"target_loss": world.corpus.validation}, world, train.eval_tokens)
 
     def build(folder: Path) -> None:
         model = _load(state, world).requires_grad_(True)

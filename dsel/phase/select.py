@@ -42,7 +42,6 @@ class Select:
         tokenized = world.tokenized if with_tokens else _same
         source = tokenized(world.corpus.source)
         target = tokenized(world.corpus.target)
-        self.budget.count(len(source))  # a budget over the pool's size is an error before any work
         selection = self.selector.select(source, target, self.budget, make_context(self.tune, state, world, tokenized))
         scores = None if state.scores is None else state.scores.values.mean(axis=1)
         selection.save(folder, source, scores)

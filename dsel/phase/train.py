@@ -17,7 +17,7 @@ from dsel.protocol import World
 from dsel.state import State
 from dsel.training.batches import Batches
 from dsel.training.checkpoint import load_model, load_training, save_model, save_training
-from dsel.training.evaluation import head_of, mean_loss
+from dsel.training.evaluation import losses_on
 from dsel.training.fit import MakeTrainer, Plan, fit
 from dsel.training.module import MakeOptimizer
 
@@ -75,13 +75,8 @@ class Train:
         if stop > first:
             parts = self._parts(state, world)
             batches = Batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
-            target = head_of(world.tokenized(world.corpus.validation), self.eval_tokens)
-            generic = head_of(world.tokenized(world.corpus.holdout), self.eval_tokens)
-
-            def measure(module: torch.nn.Module) -> dict[str, float]:
-                pools = {"target_loss": target, "pool_loss": generic}
-                return {key: mean_loss(module, world, pool) for key, pool in pools.items() if len(pool)}
-
+            held_out = {"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout}
+            measure = losses_on(held_out, world, self.eval_tokens)
             fitted = fit(
                 model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
                 world.phase_seed("dropout"), optimizer_state,

@@ -49,8 +49,15 @@ class ComplementaryGradient:
     target_blocks: int = 64
     sample: int = 2_000
 
-    reads = (TOKENS, "text")
-    num_passes = 3.0
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Tokens for the gradients, and what the base scorer reads."""
+        return (TOKENS, *(column for column in self.scorer.reads if column != TOKENS))
+
+    @property
+    def num_passes(self) -> float:
+        """Forward passes over the pool: the base scorer's. Gradients, and the first scores, are of a sample."""
+        return float(getattr(self.scorer, "num_passes", 0.0))
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Fit the base scorer, cut buckets, and compute a gradient for each."""

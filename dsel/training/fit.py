@@ -26,8 +26,8 @@ MakeTrainer = Callable[..., pl.Trainer]
 class Plan:
     """Steps `start` to `stop` of a schedule over `total`; a curve point every `every` steps.
 
-    `keep` is "last" or "best" (lowest `target_loss` of the curve); with `patience`, training ends after so many points
-    without a better one.
+    `keep` is "last" or "best" (lowest `target_loss` of the curve; the last where none is measured). With `patience`,
+    training ends after so many points without a better one.
     """
 
     total: int
@@ -80,7 +80,7 @@ class Curve(pl.Callback):
         target = measured.get("target_loss", float("nan"))
         shown = {"loss": loss, "target": target}
         self.bar.note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if math.isfinite(value))
-        if self.plan.keep == "best" and (self.best is None or target < self.best[0]):
+        if self.plan.keep == "best" and math.isfinite(target) and (self.best is None or target < self.best[0]):
             self.best = (target, step, {k: v.detach().clone() for k, v in model.state_dict().items()})
         stale = self.best is not None and step - self.best[1] > (self.plan.patience or 0) * self.plan.every
         trainer.should_stop = trainer.should_stop or (self.plan.patience is not None and stale)

@@ -13,6 +13,7 @@ from laboratory import Lab
 from dsel.functional.gradients import mean_gradient
 from dsel.pool import TEXT, TOKENS, Pool
 from dsel.protocol import Context, FittedScore
+from dsel.scorer.cds import Cds
 from dsel.scorer.complementary_gradient import BucketScore, ComplementaryGradient
 
 
@@ -85,3 +86,9 @@ def test_gradients_do_not_depend_on_the_batch(lab: Lab) -> None:
     parts = mean_gradient(model, lab.world.objective.token_losses, tokens, rows_per_batch=2)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_it_reads_and_costs_what_its_base_scorer_does() -> None:
+    cheap, dear = ComplementaryGradient(Length()), ComplementaryGradient(Cds())
+    assert (cheap.reads, cheap.num_passes) == ((TOKENS, TEXT), 0.0)
+    assert (dear.reads, dear.num_passes) == ((TOKENS,), 2.0)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -140,6 +141,17 @@ def test_keep_best_ends_with_the_best_weights(lab: Lab, tmp_path: Path) -> None:
 
     validation = head_of(lab.world.tokenized(lab.world.corpus.validation), 300)
     assert mean_loss(load_model(tmp_path / "a"), lab.world, validation) == pytest.approx(best, abs=1e-6)
+
+
+def test_without_held_out_documents_the_last_weights_are_kept(lab: Lab, tmp_path: Path) -> None:
+    """Not those before the first step, as if training had never done better."""
+    corpus = lab.world.corpus
+    blind = replace(lab.world, name="train", corpus=replace(corpus, validation=corpus.validation.take(np.arange(0))))
+    folders = {keep: tmp_path / keep for keep in ("last", "best")}
+    for keep, folder in folders.items():
+        folder.mkdir()
+        train_phase(lab, keep=keep, patience=1 if keep == "best" else None).run(State("made up"), blind, folder)
+    assert_same_training(folders["best"], folders["last"])
 
 
 def test_one_step_equals_one_by_hand(lab: Lab) -> None:
