@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -126,6 +125,16 @@ def _explain_compose(text: str, arguments: list[str]) -> str:
     return text
 
 
+def find_stray(arguments: list[str]) -> str | None:
+    """What is wrong with an added `+key=` that nothing would read; None if there is none. A config of the user's own may."""
+    added = [a.lstrip("+").split("=")[0] for a in arguments if re.match(r"\+\+?\w[^=]*=", a)]
+    if not added or any(a.startswith(("--config-", "-cd", "-cn", "-cp")) for a in arguments):
+        return None
+    known = {"hydra", *_known_keys(arguments)}
+    stray = next((key for key in added if re.split(r"[.@/]", key)[0] not in known), None)
+    return f"{stray}: no such key{_nearest(stray, sorted(known))}; dsel --help lists all keys" if stray else None
+
+
 def wants_traceback() -> bool:
     """Whether the user asked for tracebacks, by HYDRA_FULL_ERROR=1."""
     return os.environ.get(TRACEBACKS, "0") not in ("0", "")
@@ -158,14 +167,17 @@ class Failures(Callback):
     """A Hydra callback that collects why cells failed in other processes."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember when the sweep began: older failures are not its own."""
-        self.started = time.time() - 1  # file systems round
+        """Remember the failures that are there already: they are not this sweep's."""
+        self.earlier = dict(self._found(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what the cells left."""
-        for path in sorted(Path(config.hydra.sweep.dir).absolute().rglob(FAILED)):
-            if path.stat().st_mtime >= self.started:
+        for path, written in self._found(config):
+            if self.earlier.get(path) != written:
                 failures.setdefault(str(path.parent), json.loads(path.read_text(encoding="utf-8")))
+
+    def _found(self, config: DictConfig) -> list[tuple[Path, int]]:
+        return [(path, path.stat().st_mtime_ns) for path in sorted(Path(config.hydra.sweep.dir).absolute().rglob(FAILED))]
 
 
 def _nearest(wrong: str, known: list[str]) -> str:

@@ -79,6 +79,8 @@ def test_help_lists_groups_options_and_keys() -> None:
         ("scorer=cdss", "scorer=cdss: no such option, did you mean cds?; there are cds, complementary_gradient, domain_classifier"),
         ("experiment=dmeo", "experiment=dmeo: no such option, did you mean demo?; there are complementarity, demo, select"),
         ("trainer=cpu", "trainer=cpu: no such option, did you mean gpu?; there are debug, default, gpu"),
+        ("+sourc=1", "sourc: no such key, did you mean source?"),
+        ("++scorr=cds", "scorr: no such key, did you mean scorer?"),
         ("nonsense", "Error parsing override 'nonsense'"),
     ],
 )

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import find_files, hash_file, parse, places, read_bytes
-from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_options, empty_rows
+from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_limits, check_options, empty_rows
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, ROW
 
@@ -27,7 +27,8 @@ class Files:
     domain come under these names too. `dsel_row` is a row's 0-based number in the source as a whole, files in
     sorted order; where there are several, `dsel_file` names the row's. With `on_bad_row: skip` unreadable and
     empty rows are dropped, counted and listed; a text under `min_characters` characters is dropped and counted
-    either way.
+    either way. Of more than `max_documents` (source) or `max_target` (target) a random part is taken, drawn by `seed`;
+    models see the first `max_characters` of a text, and what is written out is whole.
     """
 
     source: str | Sequence[str]
@@ -37,9 +38,14 @@ class Files:
     id_column: str = "id"
     on_bad_row: OnBadRow = "fail"
     min_characters: int = 1
+    max_characters: int | None = None
+    max_documents: int | None = None
+    max_target: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_options(self.on_bad_row, self.min_characters)
+        check_limits(vars(self))
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files by side, and the options. Errors: as `read` where files are not found."""
@@ -84,7 +90,9 @@ class Files:
         given = str(getattr(self, sieve.side))
         if sieve.side == "source":
             columns.require(table, f"source={given}")
-        return sieve.finish(sieve.drop_short(table, self.min_characters), given), list(names)
+        limit = self.max_documents if sieve.side == "source" else self.max_target
+        table = sieve.thin(sieve.drop_short(table, self.min_characters), limit, self.seed)
+        return sieve.finish(columns.cut(table, self.max_characters), given), list(names)
 
     def _read_file(self, path: Path, columns: Columns, sieve: Sieve) -> tuple[pa.Table, int, list[str]]:
         """The file's documents, `dsel_row` counted from the file's beginning, the number of rows read, and the file's columns."""

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsel.corpus import Documents
 from dsel.data.docstrings import Docstring, harvest
+from dsel.data.text import Sieve, check_limits
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, ROW, TEXT
 
@@ -77,12 +76,7 @@ class InstalledDocs:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("max_documents", "max_target", "max_characters", "num_workers"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"data.{key}={value}: must be above 0, or null for no limit")
-        if self.max_characters is not None and self.max_characters < self.min_characters:
-            raise InputError(f"data.max_characters={self.max_characters}: is below data.min_characters={self.min_characters}")
+        check_limits(vars(self))
 
     def identity(self) -> dict[str, Any]:
         """Versions of the packages, and the options that bear on the result. Errors: a package not installed."""
@@ -98,9 +92,9 @@ class InstalledDocs:
         table = _tabulate(docs, domains)
         is_target = pc.equal(table[DOMAIN], self.target)
         sides = {"source": table.filter(pc.invert(is_target)), "target": table.filter(is_target)}
-        dropped: dict[str, Counter[str]] = {side: Counter() for side in sides}
+        sieves = {side: Sieve(side) for side in sides}
         limits = {"source": self.max_documents, "target": self.max_target}
-        kept = {side: self._choose(t, limits[side], dropped[side]) for side, t in sides.items()}
+        kept = {side: self._choose(t, limits[side], sieves[side]) for side, t in sides.items()}
         for side, rest in kept.items():
             if rest.num_rows == 0:
                 key = "data.target" if side == "target" else "data.packages"
@@ -108,7 +102,7 @@ class InstalledDocs:
                     f"{side}: no docstring of {self.min_characters} characters in {', '.join(versions)}; "
                     f"name others in {key}= or lower data.min_characters="
                 )
-        return Documents(**kept, dropped={k: dict(v) for k, v in dropped.items()}, facts={"versions": versions})
+        return Documents(**kept, dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()}, facts={"versions": versions})
 
     def _versions(self) -> dict[str, str]:
         """Installed version by package, the target's too."""
@@ -134,18 +128,12 @@ class InstalledDocs:
             except BrokenProcessPool as error:  # e.g. a script without `if __name__ == "__main__"`, or out of memory
                 raise InputError(f"data.num_workers={workers}: a worker process died; set data.num_workers=1") from error
 
-    def _choose(self, table: pa.Table, limit: int | None, dropped: Counter[str]) -> pa.Table:
-        long = table.filter(pc.greater_equal(pc.utf8_length(table[TEXT]), self.min_characters))
-        if long.num_rows < table.num_rows:
-            dropped["short"] = table.num_rows - long.num_rows
-        if limit is not None and long.num_rows > limit:
-            dropped["over_limit"] = long.num_rows - limit
-            ranks = np.argsort(draw(long[ID].to_pylist(), self.seed), kind="stable")
-            long = long.take(pa.array(np.sort(ranks[:limit])))
-        if self.max_characters is not None:
-            cut = pc.utf8_slice_codeunits(long[TEXT], 0, self.max_characters)
-            long = long.set_column(long.column_names.index(TEXT), TEXT, cut)
-        return long
+    def _choose(self, table: pa.Table, limit: int | None, sieve: Sieve) -> pa.Table:
+        chosen = sieve.thin(sieve.drop_short(table, self.min_characters), limit, self.seed)
+        if self.max_characters is None:
+            return chosen
+        cut = pc.utf8_slice_codeunits(chosen[TEXT], 0, self.max_characters)
+        return chosen.set_column(chosen.column_names.index(TEXT), TEXT, cut)
 
 
 def count_cores() -> int:
@@ -166,12 +154,6 @@ def _tabulate(docs: Iterable[Iterable[Docstring]], domains: Iterable[str]) -> pa
     columns = {TEXT: texts, ID: ids, DOMAIN: kinds}
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     return table.append_column(ROW, pa.array(np.arange(len(ids), dtype=np.int64)))
-
-
-def draw(ids: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
-    """A number by id, the same in every process, unrelated between seeds."""
-    keys = np.asarray(ids, dtype=object)
-    return np.asarray(pd.util.hash_array(keys, hash_key=f"{seed:016d}", categorize=False), dtype=np.uint64)
 
 
 def list_files(package: str) -> list[tuple[str, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -61,6 +62,13 @@ class Columns:
                 table = _put(table, name, _to_string(table[given], where, given, name), changed)
         return table
 
+    def cut(self, table: pa.Table, max_characters: int | None) -> pa.Table:
+        """The table with texts of at most `max_characters` characters; the whole ones stay under the name that they came with."""
+        if max_characters is None:
+            return table
+        only = self.text == TEXT and f"{TEXT}_original" not in table.column_names  # no other column holds the whole text
+        return _put(table, TEXT, pc.utf8_slice_codeunits(table[TEXT], 0, max_characters), changed=only)
+
     def stored(self, given: Sequence[str], table: pa.Table) -> dict[str, str]:
         """Where the columns that the user gave stand in `table`, which `expose` made, by the names that they came with."""
         plain = [name for name in given if not name.startswith("dsel_")]
@@ -100,6 +108,15 @@ class Sieve:
             self.dropped["short"] += table.num_rows - kept.num_rows
         return kept
 
+    def thin(self, table: pa.Table, limit: int | None, seed: int) -> pa.Table:
+        """A random part of `limit` rows, drawn by `seed` and the id (where there is none, the text); the others are counted."""
+        if limit is None or table.num_rows <= limit:
+            return table
+        self.dropped["over_limit"] += table.num_rows - limit
+        named = ID in table.column_names and not table[ID].null_count
+        ranks = np.argsort(draw(table[ID if named else TEXT].to_pylist(), seed), kind="stable")
+        return table.take(pa.array(np.sort(ranks[:limit])))
+
     def finish(self, table: pa.Table, where: str) -> pa.Table:
         """The table with no null id (a text's hash stands in). Errors: no document left."""
         if table.num_rows == 0:
@@ -119,6 +136,23 @@ def check_options(on_bad_row: str, min_characters: int) -> None:
         raise InputError(f"data.on_bad_row={on_bad_row!r}: must be fail or skip")
     if min_characters < 0:
         raise InputError(f"data.min_characters={min_characters}: must be 0 or more")
+
+
+def check_limits(options: Mapping[str, Any]) -> None:
+    """Errors: a limit that leaves nothing, or cuts texts below what `min_characters` asks for."""
+    for key in ("max_documents", "max_target", "max_characters", "num_workers"):
+        value = options.get(key)
+        if value is not None and value < 1:
+            raise InputError(f"data.{key}={value}: must be above 0, or null for no limit")
+    longest, shortest = options.get("max_characters"), options.get("min_characters", 0)
+    if longest is not None and longest < shortest:
+        raise InputError(f"data.max_characters={longest}: is below data.min_characters={shortest}")
+
+
+def draw(keys: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    """A number by key, the same in every process, unrelated between seeds: a document's luck does not hang on the others."""
+    values = np.asarray(keys, dtype=object)
+    return np.asarray(pd.util.hash_array(values, hash_key=f"{seed:016d}", categorize=False), dtype=np.uint64)
 
 
 def empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -270,6 +270,32 @@ def test_short_texts_are_counted_not_refused(files: Files) -> None:
     assert docs.dropped["target"] == {"short": 1}
 
 
+def test_a_random_part_is_drawn_by_seed_and_counted(files: Files, tmp_path: Path) -> None:
+    draws = [replace(files, max_documents=3, max_target=2, seed=seed).read() for seed in (0, 0, 1, 2)]
+    assert [d.source.num_rows for d in draws] == [3] * 4
+    assert draws[0].source.equals(draws[1].source)
+    assert len({tuple(d.source["dsel_row"].to_pylist()) for d in draws}) > 1
+    assert draws[0].dropped == {"source": {"over_limit": 4}, "target": {"over_limit": 1}}
+    whole = files.read().source
+    assert draws[0].source["text"].to_pylist() == whole.take(draws[0].source["dsel_row"])["text"].to_pylist()
+    assert replace(files, max_documents=7).read().source.equals(whole)
+
+
+@pytest.mark.parametrize("column", ["text", "body"])
+def test_models_see_the_beginning_and_the_whole_is_kept(files: Files, tmp_path: Path, column: str) -> None:
+    records = [{column: r["text"]} for r in RECORDS]
+    source = put(tmp_path / "cut.jsonl", encode("jsonl", records))
+    read = Files(source, source, text_column=column, max_characters=5).read()
+    assert read.source["text"].to_pylist() == ["Docum"] * 7
+    assert read.source[read.facts["columns"][column]].to_pylist() == [r["text"] for r in RECORDS]
+
+
+@pytest.mark.parametrize("key", ["max_documents", "max_target", "max_characters"])
+def test_limits_that_leave_nothing(files: Files, key: str) -> None:
+    with pytest.raises(InputError, match=f"data.{key}=0: must be above 0, or null for no limit"):
+        replace(files, **{key: 0})
+
+
 def test_identity_follows_content(files: Files) -> None:
     before = files.identity()
     assert json.loads(json.dumps(before)) == before == replace(files).identity()

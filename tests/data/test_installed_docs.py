@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 import pytest
 
 from dsel.data.docstrings import parse
-from dsel.data.installed_docs import USUAL, InstalledDocs, draw, find_version
+from dsel.data.installed_docs import USUAL, InstalledDocs, find_version
+from dsel.data.text import draw
 from dsel.error import InputError
 
 SMALL = InstalledDocs(target="networkx", packages=["hydra", "filelock"], num_workers=1)
