@@ -72,7 +72,8 @@ class Look:
         wide = min(self.levels) > 0 and (fraction or max(self.levels) >= 10 * min(self.levels))
         kind: dict[str, Any] = {"type": "log"} if wide else {"type": "linear", "zero": False}
         scale = alt.Scale(nice=False, padding=24, **kind)
-        axis = alt.Axis(values=self.levels, format=".4~%" if fraction else "~s", grid=False, labelOverlap=True)
+        words = "format(datum.value, '.4~%')" if fraction else "format(datum.value, abs(datum.value) < 1 ? '~g' : '~s')"  # 0.1, not 100m
+        axis = alt.Axis(values=self.levels, labelExpr=words, grid=False, labelOverlap=True)
         return alt.X("x:Q", title=self.x_title, scale=scale, axis=axis)
 
 

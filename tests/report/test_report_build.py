@@ -124,6 +124,18 @@ def test_x_in_words(tmp_path: Path) -> None:
     assert "all" in build(folder, formats=(), quiet=True).read_text(encoding="utf-8")
 
 
+def test_numbers_below_one_are_written_out(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    for budget in (0.03, 0.3):
+        write_cell(folder, "cds", budget, 0)
+    for path in folder.rglob("result.json"):
+        path.write_text(path.read_text().replace("budget.fraction", "switch"))
+    build(folder, formats=("svg",), quiet=True)
+    figure = (folder / "figures" / "losses.svg").read_text()
+    assert ">0.3</text>" in figure
+    assert ">300m</text>" not in figure
+
+
 def test_command(sweep_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(sweep_folder), "--no-images"]) == 0
     assert "report.html" in capsys.readouterr().out
