@@ -121,18 +121,19 @@ def _explain_compose(text: str, arguments: list[str]) -> str:
         full = key[1]
         override = next((a for a in arguments if a.split("=")[0].lstrip("+~").split(".")[-1] == full.split(".")[-1]), None)
         full = override.split("=")[0].lstrip("+~") if override else full
-        return f"{full}: no such key{_nearest(full, _known_keys(arguments))}; dsel --help lists all keys"
+        return _no_such_key(full, _known_keys(arguments))
     return text
 
 
-def find_stray(arguments: list[str]) -> str | None:
-    """What is wrong with an added `+key=` that nothing would read; None if there is none. A config of the user's own may."""
+def check_added(arguments: list[str]) -> None:
+    """Errors: an added `+key=` that nothing would read. A config of the user's own may."""
     added = [a.lstrip("+").split("=")[0] for a in arguments if re.match(r"\+\+?\w[^=]*=", a)]
     if not added or any(a.startswith(("--config-", "-cd", "-cn", "-cp")) for a in arguments):
-        return None
-    known = {"hydra", *_known_keys(arguments)}
-    stray = next((key for key in added if re.split(r"[.@/]", key)[0] not in known), None)
-    return f"{stray}: no such key{_nearest(stray, sorted(known))}; dsel --help lists all keys" if stray else None
+        return
+    known = ["hydra", *_known_keys(arguments)]
+    for key in added:
+        if re.split(r"[.@/]", key)[0] not in known:
+            raise InputError(_no_such_key(key, known))
 
 
 def wants_traceback() -> bool:
@@ -178,6 +179,10 @@ class Failures(Callback):
 
     def _found(self, config: DictConfig) -> list[tuple[Path, int]]:
         return [(path, path.stat().st_mtime_ns) for path in sorted(Path(config.hydra.sweep.dir).absolute().rglob(FAILED))]
+
+
+def _no_such_key(wrong: str, known: list[str]) -> str:
+    return f"{wrong}: no such key{_nearest(wrong, known)}; dsel --help lists all keys"
 
 
 def _nearest(wrong: str, known: list[str]) -> str:

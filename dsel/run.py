@@ -102,15 +102,12 @@ def main() -> None:
     if len(sys.argv) == 1:
         print(cli.describe_jobs())
         return
-    stray = cli.find_stray(sys.argv[1:])
-    if stray is not None:
-        print(f"error: {stray}", file=sys.stderr)
-        raise SystemExit(1)
     os.environ[cli.TRACEBACKS] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them; we print them below
     stopped.clear()
     cli.failures.clear()
     try:
+        cli.check_added(sys.argv[1:])
         app()
         if stopped:
             raise stopped[0]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import hash_file
-from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_options, empty_rows
+from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_limits, check_options, empty_rows
 from dsel.error import InputError
 from dsel.pool import ROW
 
@@ -45,11 +45,10 @@ class Hub:
 
     def __post_init__(self) -> None:
         check_options(self.on_bad_row, self.min_characters)
+        check_limits(vars(self))
         for side in ("source", "target"):
             if not isinstance(getattr(self, side), str):
                 raise InputError(f"{side}={getattr(self, side)!r}: data=hub needs one dataset's name; for files use data=files")
-        if self.max_documents is not None and self.max_documents < 1:
-            raise InputError(f"data.max_documents={self.max_documents}: must be above 0, or null for no limit")
         if self.streaming and self.max_documents is None:
             raise InputError("data.streaming=true: needs an end; set data.max_documents= to the number of documents to take")
 
