@@ -29,7 +29,9 @@ failures: dict[str, dict[str, Any]] = {}  # by folder: the cells that failed, an
 
 
 def register_resolvers() -> None:
-    """`${run_name:...}`: overrides as a folder name; `${wandb_offline:}`: true unless logged in; `${times:a,b}`: a product."""
+    """`${run_name:...}`: overrides as a folder name; `${wandb_offline:}`: true unless logged in; `${times:a,b}`: a product;
+    `${given:key}`: whether it is not null."""
+    OmegaConf.register_new_resolver("given", lambda value: value is not None, replace=True)
     OmegaConf.register_new_resolver("times", lambda a, b: float(a) * float(b), replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)

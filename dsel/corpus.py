@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from dsel.error import InputError
+from dsel.functional.hashing import hash_texts
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, Pool, fingerprint_table, read_table, write_table
 
 log = logging.getLogger("dsel")
@@ -117,6 +117,7 @@ class Corpus:
     validation: Pool
     test: Pool
     record: Mapping[str, Any]
+    excluded: npt.NDArray[np.uint64]  # names (`hash_texts`) of texts that may not be selected: the target's, unless asked for
 
     @property
     def fingerprint(self) -> str:
@@ -128,6 +129,7 @@ class Corpus:
         return {name: getattr(self, name) for name in PARTS}
 
 
+EXCLUDED = "excluded.npy"
 PARTS = ("source", "holdout", "target", "finetune", "validation", "test")
 
 
@@ -157,6 +159,7 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
         "holdout": source.filter(pa.array(held)),
         **{part: target.take(pa.array(np.sort(rows[part]))) for part in ("target", "finetune", "validation", "test")},
     }
+    np.save(folder / EXCLUDED, np.sort(target_keys) if split.exclude_target else target_keys[:0])
     counts = {}
     for part in PARTS:
         table = tables[part].combine_chunks()
@@ -178,19 +181,13 @@ def load(folder: Path) -> Corpus:
     """Map into memory what `prepare` wrote."""
     record = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
     pools = {part: Pool(part, read_table(folder / f"{part}.arrow"), record["parts"][part]["fingerprint"]) for part in PARTS}
-    return Corpus(**pools, record=record)
-
-
-def hash_texts(table: pa.Table) -> npt.NDArray[np.uint64]:
-    """A 64-bit content hash (unit,) of each document's text, the same on every machine and in every release."""
-    texts = table[TEXT].to_numpy(zero_copy_only=False)
-    return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
+    return Corpus(**pools, record=record, excluded=np.load(folder / EXCLUDED))
 
 
 def _conform(table: pa.Table) -> pa.Table:
     """The table with `id` (text's hash where the user gives none) and `dsel_row`, both of one type."""
     if ID not in table.column_names:
-        keys = [f"{key:016x}" for key in hash_texts(table).tolist()]
+        keys = [f"{key:016x}" for key in hash_texts(table[TEXT]).tolist()]
         table = table.append_column(ID, pa.array(keys, pa.string()))
     table = table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.string()))
     return table.set_column(table.column_names.index(ROW), ROW, table[ROW].cast(pa.int64()))
@@ -198,7 +195,7 @@ def _conform(table: pa.Table) -> pa.Table:
 
 def _distinct(table: pa.Table, dropped: dict[str, int]) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The table without exact repeats of a text (the first stays), and the text hashes of what is left."""
-    keys = hash_texts(table)
+    keys = hash_texts(table[TEXT])
     first = np.sort(np.unique(keys, return_index=True)[1])
     if len(first) < len(keys):
         dropped["duplicate"] = len(keys) - len(first)
@@ -222,4 +219,4 @@ def _plant(source: pa.Table, planted: pa.Table, seed: int) -> pa.Table:
     return source
 
 
-__all__ = ["DOMAIN", "PARTS", "Corpus", "Documents", "Split", "hash_texts", "load", "prepare"]
+__all__ = ["DOMAIN", "PARTS", "Corpus", "Documents", "Split", "load", "prepare"]

@@ -95,6 +95,7 @@ class Run:
             LanguageModeling(),
             executor,
             store,
+            getattr(self.data, "stream", None),
             tokenizer,
             self.keys["tokenizer"],
             config,

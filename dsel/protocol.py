@@ -6,10 +6,10 @@ source + target ──> score ──> select ──> train ──> evaluate ─�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from dsel.error import InputError
 from dsel.pool import Budget, Pool
 from dsel.scores import Scores
 from dsel.selection import Selection
+from dsel.sieve import Sieve
 from dsel.state import State
 from dsel.tokens import tokenize
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 FittedScore = Callable[[pa.Table], npt.NDArray[np.float32]]
 """Maps a batch of examples to scores (unit, target), larger = keep. Small and picklable: it may run anywhere."""
 
@@ -85,6 +88,27 @@ class Data(Protocol):
     def read(self) -> Documents: ...
 
 
+class Stream(Protocol):
+    """A source that is never in memory as a whole: pieces, which many readers may read in any order."""
+
+    fingerprint: str
+    pieces: Sequence[Any]
+    """Each with `path`, `num_bytes` and `key`, a fingerprint of what it holds."""
+
+    def sieve(self) -> Sieve:
+        """A new one, for the bad rows of a piece."""
+        ...
+
+    def read(self, piece: Any, sieve: Sieve) -> Iterator[pa.Table]:
+        """The documents of a piece, some at a time: `text`, `dsel_row` (from the piece's first row), where known `id` and `domain`.
+        Rows that are none go into `sieve`."""
+        ...
+
+    def rows(self, piece: Any) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:
+        """The readable rows of a piece as the user gave them, and their numbers, as `dsel_row` counts."""
+        ...
+
+
 class Model(Protocol):
     """How a model, and the tokenizer that goes with it, come to be."""
 
@@ -99,9 +123,12 @@ class Model(Protocol):
 
 
 class Executor(Protocol):
-    """Maps a fitted score over a pool, shard by shard."""
+    """Does a piece of work for every item."""
 
-    def map(self, score: FittedScore, pool: Pool, columns: Sequence[str], label: str) -> npt.NDArray[np.float32]: ...
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int], label: str, unit: str) -> Iterator[Result]:
+        """The results, in the order of the items, no more than a few ahead. `work` is picklable; `sizes`, in `unit`s, are for the
+        progress bar."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +142,7 @@ class World:
     objective: Objective
     executor: Executor
     store: Store
+    stream: Stream | None  # the source as a whole, where the corpus holds a sample of it
     tokenizer: PreTrainedTokenizerBase | None
     tokenizer_key: str
     config: Mapping[str, Any]  # the run's, resolved, for the record

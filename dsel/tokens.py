@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,16 +50,32 @@ def _token_type(tokenizer: PreTrainedTokenizerBase) -> pa.DataType:
     return pa.list_(pa.uint16() if len(tokenizer) <= 2**16 else pa.int32())
 
 
+@dataclass(frozen=True)
+class Tokenize:
+    """Maps a batch of documents to the same with its `dsel_tokens` column."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Any table with `text`."""
+        lists = [self.lists(part.column(0).to_pylist()) for part in batch.select([TEXT]).to_batches(max_chunksize=BATCH)]
+        return batch.append_column(TOKENS, pa.chunked_array(lists, pa.list_(_token_type(self.tokenizer).value_type)))
+
+    def lists(self, texts: list[str]) -> pa.ListArray:
+        """Token ids (document,) of texts."""
+        start, kind = start_token(self.tokenizer), _token_type(self.tokenizer)
+        encoded = [[start, *ids] for ids in _ids(self.tokenizer, texts)]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
+        np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
+        flat: npt.NDArray[np.int64] = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encoded])
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind.value_type))
+
+
 def _encode(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> Iterator[pa.RecordBatch]:
-    start, kind = start_token(tokenizer), _token_type(tokenizer)
+    lists = Tokenize(tokenizer).lists
     with progress("tokenize", len(pool), "documents") as bar:
         for texts in text_batches(pool):
-            encoded = [[start, *ids] for ids in _ids(tokenizer, texts)]
-            offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
-            np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
-            flat: npt.NDArray[np.int64] = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encoded])
-            lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind.value_type))
-            yield pa.record_batch({TOKENS: lists})
+            yield pa.record_batch({TOKENS: lists(texts)})
             bar.advance(len(texts))
 
 

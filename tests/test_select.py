@@ -171,7 +171,7 @@ def test_the_same_command_again(pool: Path, mine: Path, tmp_path: Path) -> None:
         ("pool.xlsx", b"x", "unknown extension '.xlsx'"),
         ("pool.jsonl", b'{"text": "a"}\n{"text": \n', "pool.jsonl:2: broken JSON"),
         ("pool.jsonl", b'{"txt": "a"}\n', "no column 'text' (columns: txt); set data.text_column="),
-        ("pool.jsonl", b'{"text": 3}\n{"text": 4}\n', "column 'text' holds int64, not strings"),
+        ("pool.jsonl", b'{"text": 3}\n{"text": 4}\n', "pool.jsonl:1: 'text' is 3, a int and not a string"),
         ("pool.jsonl", b"", "the file is empty"),
         ("pool.jsonl", b'{"text": "a"}\n{"text": " "}\n', "pool.jsonl:2: 'text' is empty"),
         ("pool.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "pool.jsonl:2: invalid UTF-8"),
@@ -239,7 +239,7 @@ def test_scores_that_are_not_finite(pool: Path, mine: Path, tmp_path: Path, monk
     )
     monkeypatch.syspath_prepend(tmp_path)
     answer = run(pool, mine, tmp_path / "best.jsonl", "scorer._target_=badpkg.nan.Nan", "allow=[badpkg.]", scorer="random")
-    assert answer.error.startswith("scorer Nan: 1 of 60 scores are not finite; first: row 2, id ")
+    assert answer.error.startswith(f"{pool}: 1 scores are not finite; first: row 2 from 0, id ")
 
 
 @skip_for_root()

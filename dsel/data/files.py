@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import find_files, hash_file, parse, places, read_bytes
-from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_limits, check_options, empty_rows
+from dsel.data.text import Columns, check_limits, check_options, empty_rows
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, ROW
+from dsel.sieve import Bad, OnBadRow, Sieve
 
 FILE = "dsel_file"
 
@@ -57,8 +58,8 @@ class Files:
         """Errors: InputError for every kind of bad input, naming the file and, where it is a row, the line."""
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
         paths = {side: find_files(getattr(self, side), side) for side in sieves}
-        source, names = self._read_side(paths["source"], sieves["source"])
-        target, _ = self._read_side(paths["target"], sieves["target"])
+        source, names = self.read_side(paths["source"], sieves["source"])
+        target, _ = self.read_side(paths["target"], sieves["target"])
         return Documents(
             source=source,
             target=target,
@@ -73,8 +74,8 @@ class Files:
     def _columns(self) -> Columns:
         return Columns(self.text_column, self.id_column, self.domain_column)
 
-    def _read_side(self, paths: list[Path], sieve: Sieve) -> tuple[pa.Table, list[str]]:
-        """The side's documents, and the names of the columns in the files."""
+    def read_side(self, paths: list[Path], sieve: Sieve) -> tuple[pa.Table, list[str]]:
+        """The sieve's side: its documents, and the names of the columns in the files."""
         columns, names = self._columns(), dict[str, None]()
         tables, start = [], 0
         for path in paths:
@@ -89,7 +90,7 @@ class Files:
         table = unify(_agree(tables, columns), [str(p) for p in paths])
         given = str(getattr(self, sieve.side))
         if sieve.side == "source":
-            columns.require(table, f"source={given}")
+            columns.require(table.column_names, f"source={given}")
         limit = self.max_documents if sieve.side == "source" else self.max_target
         table = sieve.thin(sieve.drop_short(table, self.min_characters), limit, self.seed)
         return sieve.finish(columns.cut(table, self.max_characters), given), list(names)
@@ -105,7 +106,8 @@ class Files:
         kept[empty] = False
         if len(empty):
             detail = f"{columns.text!r} is empty"
-            sieve.drop([Bad(where, "empty", detail) for where in places(data, path, rows.numbers[empty])])
+            numbers, in_line = places(data, path, rows.numbers[empty])
+            sieve.drop([Bad(str(path), n, "empty", detail, in_line) for n in numbers])
             table = table.filter(pa.array(kept))
         return table.append_column(ROW, pa.array(rows.numbers[kept])), rows.num_read, rows.table.column_names
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import hash_file
-from dsel.data.text import Bad, Columns, OnBadRow, Sieve, check_limits, check_options, empty_rows
+from dsel.data.text import Columns, check_limits, check_options, empty_rows
 from dsel.error import InputError
 from dsel.pool import ROW
+from dsel.sieve import Bad, OnBadRow, Sieve
 
 ROWS_PER_BATCH = 1000
 
@@ -94,10 +95,10 @@ class Hub:
             return sieve.finish(raw, where), raw.column_names
         table = columns.expose(raw, where)
         if sieve.side == "source":
-            columns.require(table, where)
+            columns.require(table.column_names, where)
         table = table.append_column(ROW, pa.array(np.arange(table.num_rows, dtype=np.int64)))
         empty = empty_rows(table)
-        sieve.drop([Bad(f"{where} row {row}", "empty", f"{self.text_column!r} is empty") for row in empty.tolist()])
+        sieve.drop([Bad(where, row, "empty", f"{self.text_column!r} is empty", in_line=False) for row in empty.tolist()])
         table = table.take(pa.array(np.setdiff1d(np.arange(table.num_rows), empty)))
         return sieve.finish(sieve.drop_short(table, self.min_characters), where), raw.column_names
 

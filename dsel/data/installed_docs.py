@@ -24,9 +24,10 @@ import pyarrow.compute as pc
 
 from dsel.corpus import Documents
 from dsel.data.docstrings import Docstring, harvest
-from dsel.data.text import Sieve, check_limits
+from dsel.data.text import check_limits
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, ROW, TEXT
+from dsel.sieve import Sieve
 
 STDLIB = "stdlib"
 LEARNING = (

@@ -12,13 +12,23 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 def keyed_uniform(ids: npt.NDArray[np.object_], seed: int) -> npt.NDArray[np.float64]:
     """A number in (0, 1) for each id (unit,): it depends on the id and the seed alone, not on the order of the pool."""
     keys = pd.util.hash_array(np.asarray(ids, dtype=object), hash_key=f"{seed % 10**16:016d}", categorize=False)
-    uniform: npt.NDArray[np.float64] = (np.asarray(keys, dtype=np.float64) + 0.5) / 2.0**64
-    return uniform
+    return uniform(np.asarray(keys, dtype=np.uint64))
+
+
+def uniform(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """Hashes (unit,) as numbers in (0, 1)."""
+    numbers: npt.NDArray[np.float64] = (names.astype(np.float64) + 0.5) / 2.0**64
+    return numbers
 
 
 def keyed_gumbel(ids: npt.NDArray[np.object_], seed: int) -> npt.NDArray[np.float64]:
     """Standard Gumbel noise for each id: adding it to log weights and taking the top k samples without replacement."""
-    noise: npt.NDArray[np.float64] = -np.log(-np.log(keyed_uniform(ids, seed).clip(1e-300, 1 - 1e-16)))
+    return gumbel(keyed_uniform(ids, seed))
+
+
+def gumbel(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Standard Gumbel noise from numbers in (0, 1)."""
+    noise: npt.NDArray[np.float64] = -np.log(-np.log(numbers.clip(1e-300, 1 - 1e-16)))
     return noise
 
 

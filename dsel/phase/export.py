@@ -69,8 +69,7 @@ class Export:
     def read(self, state: State, world: World, folder: Path) -> State:
         """Place the file and its record; a resumed run does so again if they are gone. Errors: a full disk and the like."""
         output = Path(self.output)
-        assert state.selection is not None
-        record = self._record(state, state.selection, world)
+        record = self._record(state, world)
         try:
             _place(folder / f"rows{output.suffix}", output, json.dumps(record, indent=1, default=str))
         except OSError as error:
@@ -78,13 +77,15 @@ class Export:
             raise InputError(f"output={self.output}: cannot be written ({reason}); mend that, or give another output=") from error
         return state
 
-    def _record(self, state: State, selection: Selection, world: World) -> dict[str, Any]:
+    def counts(self, state: State, world: World) -> dict[str, Any]:
+        """Rows chosen, and read and dropped by side."""
+        assert state.selection is not None
+        return {"chosen": len(state.selection.units)} | {key: world.corpus.record[key] for key in ("read", "dropped", "listed")}
+
+    def _record(self, state: State, world: World) -> dict[str, Any]:
         return {
             "output": Path(self.output).name,
-            "chosen": len(selection.units),
-            "read": world.corpus.record["read"],
-            "dropped": world.corpus.record["dropped"],
-            "listed": world.corpus.record["listed"],
+            **self.counts(state, world),
             "metrics": dict(state.metrics),
             "fingerprints": {
                 "source": world.corpus.source.fingerprint,

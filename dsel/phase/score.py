@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dsel.artifact import fingerprint
 from dsel.error import InputError
 from dsel.phase.train import Train
 from dsel.pool import TOKENS, Pool
-from dsel.protocol import Context, Scorer, World
+from dsel.protocol import Context, Executor, FittedScore, Scorer, World
 from dsel.scores import Scores
 from dsel.state import State
 from dsel.training.batches import Batches
 from dsel.training.checkpoint import load_model, save_model
 from dsel.training.evaluation import losses_on
 from dsel.training.fit import Plan, fit
+
+SHARD_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Score:
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        values = world.executor.map(fitted, source, list(self.scorer.reads), world.name)
+        values = map_pool(world.executor, fitted, source, list(self.scorer.reads), world.name)
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
@@ -58,6 +61,15 @@ class Score:
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with the scores."""
         return replace(state, scores=Scores.load(folder))
+
+
+def map_pool(
+    executor: Executor, fitted: FittedScore, pool: Pool, columns: Sequence[str], label: str, shard_size: int = SHARD_SIZE
+) -> npt.NDArray[np.float32]:
+    """Scores (unit, target) of the whole pool, in its order. Shards are the same for any number of workers, and so is the result."""
+    table = pool.table.select(list(columns))
+    shards = [table.slice(start, shard_size) for start in range(0, len(pool), shard_size)]
+    return np.concatenate(list(executor.map(fitted, shards, [len(shard) for shard in shards], label, "documents")))
 
 
 def make_context(train: Train, state: State, world: World, tokenized: Any) -> Context:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.functional.ngrams import Ngrams
 from dsel.pool import TEXT, Pool
 from dsel.protocol import Context, FittedScore
 
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-
 @dataclass(frozen=True)
 class NgramLogOdds:
-    """The fitted score: log-odds of the target from hashed n-grams."""
+    """The fitted score: log-odds of the target from hashed n-grams, their counts scaled to norm 1."""
 
-    vectorizer: HashingVectorizer
-    weights: npt.NDArray[np.float32]
+    ngrams: Ngrams
+    weights: npt.NDArray[np.float64]
     bias: float
 
     def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
         """Scores (unit, 1)."""
-        features = self.vectorizer.transform(batch[TEXT].to_pylist())
-        scores: npt.NDArray[np.float32] = (features @ self.weights + self.bias).astype(np.float32)
-        return scores[:, None]
+        scores = self.ngrams.score(batch[TEXT], self.weights, normalize=True) + self.bias
+        return scores.astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,14 @@ class DomainClassifier:
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Target sample against a random sample of the source."""
-        from sklearn.feature_extraction.text import HashingVectorizer
         from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import normalize
 
         count = min(len(source), max(1, int(self.negatives * len(target))))
         negatives = source.take(np.sort(context.rng.choice(len(source), count, replace=False)))
-        vectorizer = HashingVectorizer(
-            n_features=self.num_features, ngram_range=(1, self.max_ngram), alternate_sign=False, dtype=np.float32
-        )
-        texts = target.table[TEXT].to_pylist() + negatives.table[TEXT].to_pylist()
+        ngrams = Ngrams(self.max_ngram, self.num_features)
+        texts = pa.chunked_array([*target.table[TEXT].chunks, *negatives.table[TEXT].chunks])
         labels = np.r_[np.ones(len(target)), np.zeros(count)]
         model = LogisticRegression(C=self.regularization, class_weight="balanced", max_iter=1000, solver="liblinear", random_state=0)
-        model.fit(vectorizer.transform(texts), labels)
-        return NgramLogOdds(vectorizer, model.coef_[0].astype(np.float32), float(model.intercept_[0]))
+        model.fit(normalize(ngrams.matrix(texts)), labels)
+        return NgramLogOdds(ngrams, model.coef_[0].astype(np.float64), float(model.intercept_[0]))

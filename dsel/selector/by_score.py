@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from dsel.error import InputError
-from dsel.functional.ranking import keyed_gumbel, middle_out, order_by
+from dsel.functional.hashing import remix
+from dsel.functional.ranking import gumbel, keyed_gumbel, middle_out, order_by, uniform
 from dsel.pool import TOKENS, Budget, Pool
 from dsel.protocol import Context
 from dsel.selection import Selection
@@ -36,13 +38,27 @@ class ByScore:
         if self.temperature <= 0:
             raise InputError(f"selector.temperature={self.temperature}: must be above 0")
 
+    def reduced(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """One number per unit (unit,) of scores (unit, target)."""
+        one: npt.NDArray[np.float32] = getattr(np, self.reduce)(values, axis=1)
+        return one
+
+    def keys(self, values: npt.NDArray[np.float32], names: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
+        """What units of a stream are ordered by (unit,), largest first; `names` are hashes of their texts."""
+        if self.keep == "middle":
+            raise InputError("selector.keep=middle: needs the pool as a whole; give data=files")
+        value = self.reduced(values).astype(np.float64)
+        if self.keep == "sample":
+            return value / self.temperature + gumbel(uniform(remix(names, seed)))
+        return -value if self.keep == "bottom" else value
+
     def select(self, source: Pool, target: Pool, budget: Budget, context: Context) -> Selection:
         """The units within the budget, best first. Errors: no scores, or scores of another pool."""
         if context.scores is None:
             raise InputError("selector by_score: there are no scores; put a score phase before select in pipeline")
         scores = context.scores.check(source)
         ids = source.ids()
-        value = getattr(np, self.reduce)(scores.values, axis=1)
+        value = self.reduced(scores.values)
         key = -value if self.keep == "bottom" else value
         if self.keep == "sample":
             key = value.astype(np.float64) / self.temperature + keyed_gumbel(ids, int(context.rng.integers(2**31)))

@@ -10,8 +10,8 @@ import pytest
 
 from dsel.data.docstrings import parse
 from dsel.data.installed_docs import USUAL, InstalledDocs, find_version
-from dsel.data.text import draw
 from dsel.error import InputError
+from dsel.sieve import draw
 
 SMALL = InstalledDocs(target="networkx", packages=["hydra", "filelock"], num_workers=1)
 

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from dsel.data.format.rows import Rows, read_in_blocks
-from dsel.data.text import Bad, Columns, show
+from dsel.data.format.rows import Before, Rows, read_in_blocks
+from dsel.data.text import Columns, show
 from dsel.error import InputError
+from dsel.sieve import Bad
 
 
-def parse(data: bytes, name: str, columns: Columns) -> Rows:
+def parse(data: bytes, name: str, columns: Columns, before: Before = int) -> Rows:
     """The rows of `data`. Errors: a header that names a column twice, a quote that is never closed."""
     header = _header(data, name)
     if data.count(b'"') % 2 == 0:  # else a quote may be open to the end, and the fast reader does not say so
@@ -26,10 +27,10 @@ def parse(data: bytes, name: str, columns: Columns) -> Rows:
             table = _read(data, columns)
             table.validate(full=True)
         except pa.ArrowException:
-            return _parse_rows(data, name, columns, header)
+            return _parse_rows(data, name, columns, header, before())
         if not any(pa.types.is_binary(field.type) for field in table.schema):  # binary: not UTF-8
             return Rows.whole(table)
-    return _parse_rows(data, name, columns, header)
+    return _parse_rows(data, name, columns, header, before())
 
 
 def lines(data: bytes) -> npt.NDArray[np.int64]:
@@ -63,7 +64,7 @@ def _header(data: bytes, name: str) -> list[str]:
     raise InputError(f"{name}: the file is empty; take it out or fill it")
 
 
-def _parse_rows(data: bytes, name: str, columns: Columns, header: list[str]) -> Rows:
+def _parse_rows(data: bytes, name: str, columns: Columns, header: list[str], before: int) -> Rows:
     """What `parse` gives, row by row: bad rows are taken out of the bytes, and the rest read fast."""
     raw = list(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
     kept, good, bad, number = [], [], [], -2  # the header has number -1
@@ -71,16 +72,16 @@ def _parse_rows(data: bytes, name: str, columns: Columns, header: list[str]) -> 
         if row is not None and not row:
             continue
         number += 1
-        where = f"{name}:{start + 1}"
+        line = before + start + 1
         if row is None:
             if "unexpected end" in fault:
-                raise InputError(f"{where}: a quote is opened here and never closed; mend the file")
-            bad.append(Bad(where, "broken_csv", f"broken CSV ({fault}) in {show(''.join(raw[start:stop]))}"))
+                raise InputError(f"{name}:{line}: a quote is opened here and never closed; mend the file")
+            bad.append(Bad(name, line, "broken_csv", f"broken CSV ({fault}) in {show(''.join(raw[start:stop]))}"))
         elif fault:
-            bad.append(Bad(where, "invalid_utf8", fault))
+            bad.append(Bad(name, line, "invalid_utf8", fault))
         elif len(row) != len(header):
             detail = f"{len(row)} fields where the header has {len(header)}, in {show(''.join(raw[start:stop]))}"
-            bad.append(Bad(where, "ragged", detail))
+            bad.append(Bad(name, line, "ragged", detail))
         else:
             kept.append("".join(raw[start:stop]))
             good += [number] if number >= 0 else []

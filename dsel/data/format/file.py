@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.data.format import csv, jsonl, parquet, txt
-from dsel.data.format.rows import Rows
+from dsel.data.format.rows import Before, Rows
 from dsel.data.text import Columns
 from dsel.error import InputError
 
@@ -87,17 +87,15 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def parse(data: bytes, path: Path, columns: Columns) -> Rows:
-    """The rows of a file that holds `data`. Errors: see the formats."""
-    return PARSERS[split_name(path)[0]](data, str(path), columns)
+def parse(data: bytes, path: Path, columns: Columns, before: Before = int) -> Rows:
+    """The rows of a file that holds `data`, or a part of it. Errors: see the formats."""
+    return PARSERS[split_name(path)[0]](data, str(path), columns, before)
 
 
-def places(data: bytes, path: Path, numbers: npt.NDArray[np.int64]) -> list[str]:
-    """Where the rows of these numbers stand: `file:line`, or `file row n` where there are no lines."""
+def places(data: bytes, path: Path, numbers: npt.NDArray[np.int64]) -> tuple[list[int], bool]:
+    """The lines on which the rows of these numbers stand, and True; the numbers, and False, where there are no lines."""
     kind = split_name(path)[0]
-    if kind not in LINES:
-        return [f"{path} row {n}" for n in numbers.tolist()]
-    return [f"{path}:{line}" for line in LINES[kind](data)[numbers].tolist()]
+    return (LINES[kind](data)[numbers].tolist(), True) if kind in LINES else (numbers.tolist(), False)
 
 
 def hash_file(path: Path) -> str:

@@ -13,25 +13,32 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json
 
-from dsel.data.format.rows import Rows, read_in_blocks
-from dsel.data.text import Bad, Columns, show
+from dsel.data.format.rows import Before, Rows, read_in_blocks
+from dsel.data.text import Columns, show
 from dsel.error import InputError
+from dsel.sieve import Bad
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_null(kind))
 
 
 class TwiceError(ValueError):
     """A key stands twice in an object."""
 
 
-def parse(data: bytes, name: str, columns: Columns) -> Rows:
+def parse(data: bytes, name: str, columns: Columns, before: Before = int) -> Rows:
     """The rows of `data`. Errors: a column whose type changes from line to line, a text column without any string."""
     try:
         table = _read(data)
         table.validate(full=True)
     except (pa.ArrowException, UnicodeDecodeError):  # the latter is pyarrow failing to word its own message
-        return _parse_lines(data, name, columns)
+        return _parse_lines(data, name, columns, before)
+    if before is not int and columns.text in table.column_names and not _is_text(table.schema.field(columns.text).type):
+        return _parse_lines(data, name, columns, before)  # a part of a file says nothing of the others' types
     # The reader takes an object over many lines, and many on a line, for rows: line numbers would lie.
     if table.num_rows != data.count(b"\n") + (not data.endswith(b"\n")):
-        return _parse_lines(data, name, columns)
+        return _parse_lines(data, name, columns, before)
     return Rows.whole(table)
 
 
@@ -56,15 +63,15 @@ def _read(data: bytes) -> pa.Table:
     return read_in_blocks(lambda size: read(size, dates), len(data)) if dates else table
 
 
-def _parse_lines(data: bytes, name: str, columns: Columns) -> Rows:
+def _parse_lines(data: bytes, name: str, columns: Columns, before: Before) -> Rows:
     """What `parse` gives, line by line."""
-    where = lines(data)
+    where = lines(data) + before()
     rows = [line for line in data.split(b"\n") if line.strip()]
     found = [_examine(line, columns.text) for line in rows]
-    bad = [Bad(f"{name}:{n}", *fault) for n, fault in zip(where, found, strict=True) if fault is not None]
+    bad = [Bad(name, int(n), *fault) for n, fault in zip(where, found, strict=True) if fault is not None]
     good = np.array([i for i, fault in enumerate(found) if fault is None], dtype=np.int64)
     if len(good) == 0:
-        if bad and all(b.reason == "not_a_string" for b in bad):
+        if before is int and bad and all(b.reason == "not_a_string" for b in bad):
             raise InputError(f"{bad[0].where}: {bad[0].detail}, as in every line; set data.text_column= to a text column")
         return Rows(pa.table({columns.text: pa.array([], pa.string())}), good, len(rows), bad)
     try:

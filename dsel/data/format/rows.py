@@ -9,7 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dsel.data.text import Bad
+from dsel.sieve import Bad
+
+Before = Callable[[], int]
+"""How many lines of the file stand before those that are parsed: asked only where a place must be named. `int` itself, which
+gives 0, says that the whole file is parsed."""
 
 
 @dataclass(frozen=True)

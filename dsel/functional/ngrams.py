@@ -1,0 +1,280 @@
+"""Hashed n-grams straight from Arrow's UTF-8 buffers: compiled, without the interpreter's lock, no Python string per document.
+
+A text is cut into tokens by the kinds in `characters`: runs of word characters, single letters of unspaced scripts, runs of
+punctuation. Tokens are lower-cased; n-grams of 1 to `order` tokens are hashed into `num_buckets`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse
+
+from dsel.error import InputError
+from dsel.functional.characters import ALONE, SPACE, Characters, characters, python_characters
+from dsel.functional.hashing import Texts, text_buffers
+from dsel.functional.sha256 import sha256_mod
+
+BUFFER = 8192  # buckets that are handed over at a time: a document may be of any length
+KNOWN = 1 << 20  # SHA-256 buckets that a thread remembers
+TWO_LETTERS = "[\u0130\u03a3]"  # whose lower case is not one character, or depends on the neighbours: I with a dot, final sigma
+
+Counts = npt.NDArray[np.int64]
+_local = threading.local()
+
+
+@dataclass(frozen=True)
+class Ngrams:
+    """Which n-grams are counted, and how. `python=True` gives exactly the features of the `data-selection` package 1.0.3:
+    Python's word characters and lower case, SHA-256 modulo `num_buckets` (arXiv 2302.03169)."""
+
+    order: int = 2
+    num_buckets: int = 10_000
+    python: bool = False
+
+    def __post_init__(self) -> None:
+        if self.order < 1:
+            raise InputError(f"max_ngram={self.order}: must be at least 1")
+        if not 2 <= self.num_buckets < 2**31:
+            raise InputError(f"num_buckets={self.num_buckets}: must be from 2 to 2**31 - 1")
+
+    def count(self, texts: Texts) -> Counts:
+        """How often each bucket (bucket,) comes in all of `texts` together."""
+        total = np.zeros(self.num_buckets, dtype=np.int64)
+        for data, offsets in text_buffers(self._prepared(texts)):
+            _count(data, offsets, *self._tables(), total)
+        return total
+
+    def buckets(self, texts: Texts) -> tuple[npt.NDArray[np.int32], Counts]:
+        """The buckets of all n-grams, document after document, and where each document's begin (document + 1,)."""
+        found, ends = [np.empty(0, np.int32)], [np.zeros(1, np.int64)]
+        for data, offsets in text_buffers(self._prepared(texts)):
+            values, stops = _list(data, offsets, *self._tables())
+            found.append(values)
+            ends.append(stops + ends[-1][-1])
+        return np.concatenate(found), np.concatenate(ends)
+
+    def matrix(self, texts: Texts) -> scipy.sparse.csr_matrix:
+        """Counts (document, bucket) in float32."""
+        values, ends = self.buckets(texts)
+        ones = np.ones(len(values), np.float32)
+        counts = scipy.sparse.csr_matrix((ones, values, ends), shape=(len(ends) - 1, self.num_buckets))
+        counts.sum_duplicates()
+        return counts
+
+    def score(self, texts: Texts, weights: npt.NDArray[np.float64], normalize: bool = False) -> npt.NDArray[np.float64]:
+        """Sum of `weights` (bucket,) over each document's n-grams (document,); over the L2 norm of its counts where asked."""
+        parts = [np.empty(0)]
+        weights = np.ascontiguousarray(weights, dtype=np.float64)
+        for data, offsets in text_buffers(self._prepared(texts)):
+            parts.append(_score(data, offsets, *self._tables(), weights, normalize))
+        return np.concatenate(parts)
+
+    def _prepared(self, texts: Texts) -> Texts:
+        """For Python's lower case: texts with one of the two letters that no table lowers are lowered here."""
+        if not self.python:
+            return texts
+        array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        odd = pc.match_substring_regex(array, TWO_LETTERS)
+        if not pc.any(odd).as_py():
+            return texts
+        lowered = [text.lower() for text in array.filter(odd).to_pylist()]
+        return pc.replace_with_mask(array, odd, pa.array(lowered, array.type))
+
+    def _tables(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32], int, int, npt.NDArray[np.uint64]]:
+        known: Characters = python_characters() if self.python else characters()
+        return known.kind, known.lower, self.order, self.num_buckets, _memory(self.num_buckets) if self.python else _NO_MEMORY
+
+
+_NO_MEMORY = np.empty((0, 3), dtype=np.uint64)
+
+
+def _memory(num_buckets: int) -> npt.NDArray[np.uint64]:
+    """This thread's table of SHA-256 buckets found so far: two 64-bit hashes of the n-gram, and its bucket."""
+    memories: dict[int, npt.NDArray[np.uint64]] = vars(_local).setdefault("memories", {})
+    return memories.setdefault(num_buckets, np.zeros((KNOWN, 3), dtype=np.uint64))
+
+
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0xD6E8FEB86659FD93)
+_S27, _S31, _S32 = np.uint64(27), np.uint64(31), np.uint64(32)
+
+
+@nb.njit(nogil=True, cache=True, inline="always")
+def _mix(value):  # type: ignore[no-untyped-def]
+    value = (value ^ (value >> _S27)) * _MIX
+    return value ^ (value >> _S31)
+
+
+@nb.njit(nogil=True, cache=True, inline="always")
+def _decode(data, at):  # type: ignore[no-untyped-def]
+    """The code point at byte `at`, and the bytes that it takes."""
+    first = np.uint32(data[at])
+    if first < 0x80:
+        return first, 1
+    second = np.uint32(data[at + 1] & 0x3F)
+    if first < 0xE0:
+        return ((first & np.uint32(0x1F)) << np.uint32(6)) | second, 2
+    third = np.uint32(data[at + 2] & 0x3F)
+    if first < 0xF0:
+        return ((first & np.uint32(0x0F)) << np.uint32(12)) | (second << np.uint32(6)) | third, 3
+    fourth = np.uint32(data[at + 3] & 0x3F)
+    return ((first & np.uint32(0x07)) << np.uint32(18)) | (second << np.uint32(12)) | (third << np.uint32(6)) | fourth, 4
+
+
+@nb.njit(nogil=True, cache=True)
+def _encode(data, start, stop, lower, out, size):  # type: ignore[no-untyped-def]
+    """Append data[start:stop] in lower case to out[:size]; the new size."""
+    while start < stop:
+        code, width = _decode(data, start)
+        start += width
+        code = lower[code]
+        if code < 0x80:
+            out[size] = code
+            size += 1
+        elif code < 0x800:
+            out[size], out[size + 1] = 0xC0 | (code >> 6), 0x80 | (code & 0x3F)
+            size += 2
+        elif code < 0x10000:
+            out[size], out[size + 1], out[size + 2] = 0xE0 | (code >> 12), 0x80 | ((code >> 6) & 0x3F), 0x80 | (code & 0x3F)
+            size += 3
+        else:
+            out[size], out[size + 1] = 0xF0 | (code >> 18), 0x80 | ((code >> 12) & 0x3F)
+            out[size + 2], out[size + 3] = 0x80 | ((code >> 6) & 0x3F), 0x80 | (code & 0x3F)
+            size += 4
+    return size
+
+
+@nb.njit(nogil=True, cache=True)
+def _sha_bucket(data, lower, num_buckets, memory, places, first, last, one, two):  # type: ignore[no-untyped-def]
+    """SHA-256 bucket of tokens first..last, whose bytes are at places[token % order]; remembered by the hashes `one`, `two`."""
+    slot = one & np.uint64(len(memory) - 1)
+    if memory[slot, 0] == one and memory[slot, 1] == two:
+        return np.int64(memory[slot, 2])
+    length = 0
+    for token in range(first, last + 1):
+        at = token % len(places)
+        length += (places[at, 1] - places[at, 0]) * 3 // 2 + 2
+    text = np.empty(length, np.uint8)
+    size = 0
+    for token in range(first, last + 1):
+        at = token % len(places)
+        if token > first:
+            text[size] = 32
+            size += 1
+        size = _encode(data, places[at, 0], places[at, 1], lower, text, size)
+    bucket = sha256_mod(text, size, num_buckets)
+    memory[slot, 0], memory[slot, 1], memory[slot, 2] = one, two, np.uint64(bucket)
+    return bucket
+
+
+@nb.njit(nogil=True, cache=True)
+def _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out):  # type: ignore[no-untyped-def]
+    """Put buckets of n-grams into `out` from byte `at` on, until it is full or the document ends at `stop`.
+
+    Returns the byte reached, the tokens so far, and how many buckets are in `out`. `state` (order, 2) holds two hashes of the last
+    n-gram of each order; `places` (order, 2) where the last tokens stand.
+    """
+    size = 0
+    exact = len(memory) > 0
+    while at < stop and size + order <= len(out):
+        code, width = _decode(data, at)
+        of = kind[code]
+        if of == SPACE:
+            at += width
+            continue
+        begin = at
+        one, two = np.uint64(of), np.uint64(7)
+        while True:
+            letter = np.uint64(lower[code])
+            one = (one ^ letter) * _PRIME
+            if exact:
+                two = (two ^ letter) * _SECOND
+            at += width
+            if of == ALONE or at >= stop:
+                break
+            code, width = _decode(data, at)
+            if kind[code] != of:
+                break
+        one, two = _mix(one), _mix(two)
+        if exact:
+            places[num_tokens % order, 0], places[num_tokens % order, 1] = begin, at
+        most = min(order, num_tokens + 1)
+        for tokens in range(most - 1, 0, -1):  # the longest first: each grows from the one a token shorter that ended before
+            state[tokens, 0] = _mix(state[tokens - 1, 0] * _PRIME + one)
+            state[tokens, 1] = _mix(state[tokens - 1, 1] * _SECOND + two)
+        state[0, 0], state[0, 1] = one, two
+        for tokens in range(most):
+            if exact:
+                first = num_tokens - tokens
+                bucket = _sha_bucket(data, lower, num_buckets, memory, places, first, num_tokens, state[tokens, 0], state[tokens, 1])
+            else:
+                bucket = np.int64(((state[tokens, 0] >> _S32) * np.uint64(num_buckets)) >> _S32)
+            out[size] = bucket
+            size += 1
+        num_tokens += 1
+    return at, num_tokens, size
+
+
+@nb.njit(nogil=True, cache=True)
+def _count(data, offsets, kind, lower, order, num_buckets, memory, total):  # type: ignore[no-untyped-def]
+    out, state, places = np.empty(BUFFER + order, np.int32), np.zeros((order, 2), np.uint64), np.zeros((order, 2), np.int64)
+    for document in range(len(offsets) - 1):
+        at, stop, num_tokens = np.int64(offsets[document]), np.int64(offsets[document + 1]), 0
+        while at < stop:
+            at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
+            for i in range(size):
+                total[out[i]] += 1
+
+
+@nb.njit(nogil=True, cache=True)
+def _list(data, offsets, kind, lower, order, num_buckets, memory):  # type: ignore[no-untyped-def]
+    out, state, places = np.empty(BUFFER + order, np.int32), np.zeros((order, 2), np.uint64), np.zeros((order, 2), np.int64)
+    found = np.empty(max(BUFFER, (offsets[-1] - offsets[0]) * order // 3), np.int32)
+    ends, end = np.empty(len(offsets) - 1, np.int64), 0
+    for document in range(len(offsets) - 1):
+        at, stop, num_tokens = np.int64(offsets[document]), np.int64(offsets[document + 1]), 0
+        while at < stop:
+            at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
+            if end + size > len(found):
+                larger = np.empty(2 * (end + size), np.int32)
+                larger[:end] = found[:end]
+                found = larger
+            found[end : end + size] = out[:size]
+            end += size
+        ends[document] = end
+    return found[:end], ends
+
+
+@nb.njit(nogil=True, cache=True)
+def _score(data, offsets, kind, lower, order, num_buckets, memory, weights, normalize):  # type: ignore[no-untyped-def]
+    out, state, places = np.empty(BUFFER + order, np.int32), np.zeros((order, 2), np.uint64), np.zeros((order, 2), np.int64)
+    scores = np.zeros(len(offsets) - 1)
+    counts = np.zeros(num_buckets if normalize else 1, np.int64)
+    for document in range(len(offsets) - 1):
+        start, stop, num_tokens = np.int64(offsets[document]), np.int64(offsets[document + 1]), 0
+        at, total, square = start, 0.0, 0
+        while at < stop:
+            at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
+            for i in range(size):
+                total += weights[out[i]]
+            if normalize:
+                for i in range(size):
+                    square += 2 * counts[out[i]] + 1  # what one more adds to the sum of squares
+                    counts[out[i]] += 1
+        if normalize:
+            if num_tokens * order <= BUFFER:  # all of it is still in `out`
+                for i in range(size):
+                    counts[out[i]] = 0
+            else:
+                counts[:] = 0
+            total /= np.sqrt(max(square, 1))
+        scores[document] = total
+    return scores

@@ -1,0 +1,106 @@
+"""Scan: fit a scorer on the sample, map it over a source of any size, piece by piece. Scores of a piece are an artifact of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsel.artifact import Store, fingerprint, read_record
+from dsel.error import InputError
+from dsel.functional.hashing import hash_texts
+from dsel.phase.score import Score, make_context
+from dsel.pool import DOMAIN, ID, ROW, TEXT, TOKENS, write_table
+from dsel.protocol import FittedScore, Stream, World
+from dsel.sieve import Sieve
+from dsel.state import State
+from dsel.tokens import Tokenize
+
+INDEX = "pieces.json"
+
+
+@dataclass(frozen=True)
+class Scan(Score):
+    """Gives every document of the stream a number. A run that was killed goes on at the first piece that is not finished.
+
+    `count_tokens`: lengths are asked for, even if the scorer reads no tokens.
+    """
+
+    count_tokens: bool = False
+
+    def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
+        """Write pieces.json: the artifact of each piece (`scores.arrow`: row, name, score, length, domain), in order, and its counts."""
+        assert world.stream is not None
+        tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
+        source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
+        fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
+        tokenize = Tokenize(world.tokenizer) if world.tokenizer and (self.count_tokens or TOKENS in self.scorer.reads) else None
+        work = partial(score_piece, fitted, tokenize, world.stream, world.corpus.excluded, world.store, state.fingerprint)
+        pieces = world.stream.pieces
+        found = list(world.executor.map(work, pieces, [piece.num_bytes for piece in pieces], world.name, "bytes"))
+        (folder / INDEX).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        passes = float(getattr(self.scorer, "num_passes", 0.0))
+        return {"scoring_passes": passes, "scored_documents": sum(piece["documents"] for piece in found)}
+
+    def read(self, state: State, world: World, folder: Path) -> State:
+        """The state as it is: the next phase reads the pieces."""
+        return state
+
+
+def _as_it_is(pool: Any) -> Any:
+    return pool
+
+
+def score_piece(
+    fitted: FittedScore, tokenize: Tokenize | None, stream: Stream, excluded: npt.NDArray[np.uint64],
+    store: Store, key: str, piece: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The piece's artifact, made or found, and what is known of it: rows read, documents scored, dropped by reason."""
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        sieve, parts = stream.sieve(), []
+        for table in stream.read(piece, sieve):
+            parts.append(_score(fitted, tokenize, excluded, sieve, table, piece))
+        table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
+        write_table(table.combine_chunks(), folder / "scores.arrow")
+        listed, dropped = sieve.listed, dict(sieve.dropped)
+        return {"read": sieve.num_read, "documents": table.num_rows, "dropped": dropped, "listed": listed}
+
+    folder, _ = store.get("piece", fingerprint(key, piece.key), build)
+    return {"artifact": folder.name, **read_record(folder)}
+
+
+def _score(
+    fitted: FittedScore, tokenize: Tokenize | None, excluded: npt.NDArray[np.uint64], sieve: Sieve, table: pa.Table, piece: Any
+) -> pa.Table:
+    names = hash_texts(table[TEXT])
+    leaked = np.isin(names, excluded)
+    if leaked.any():
+        sieve.dropped["also_in_target"] += int(leaked.sum())
+        table, names = table.filter(pa.array(~leaked)), names[~leaked]
+    if ID not in table.column_names:
+        table = table.append_column(ID, pa.array([f"{name:016x}" for name in names.tolist()], pa.string()))
+    table = tokenize(table) if tokenize else table
+    scores = fitted(table)
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        row = table.slice(int(bad[0]), 1)
+        raise InputError(
+            f"{piece.path}: {len(bad)} scores are not finite; first: row {row[ROW][0].as_py()} from {piece.start}, "
+            f"id {row[ID][0].as_py()!r}, score {scores[bad[0]].tolist()}; leave that row out or change the scorer's options"
+        )
+    columns: dict[str, Any] = {"row": table[ROW], "name": names}
+    columns |= {f"score_{target}": scores[:, target] for target in range(scores.shape[1])}
+    if TOKENS in table.column_names:
+        columns["length"] = pc.list_value_length(table[TOKENS])
+    if DOMAIN in table.column_names:
+        columns["domain"] = table[DOMAIN]
+    return pa.table(columns)

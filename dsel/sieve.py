@@ -1,0 +1,91 @@
+"""What becomes of rows that are no documents: an error, or counted by reason and listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsel.error import InputError
+from dsel.functional.hashing import hash_texts
+from dsel.pool import ID, TEXT
+
+OnBadRow = Literal["fail", "skip"]
+MAX_LISTED = 100
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A row that is no document: where it stands, why in one word (counted), and why in a few (shown)."""
+
+    file: str
+    number: int  # of its line, from 1; where there are no lines of its row, from 0
+    reason: str
+    detail: str
+    in_line: bool = True
+
+    @property
+    def where(self) -> str:
+        """The place as the user would look it up."""
+        return f"{self.file}:{self.number}" if self.in_line else f"{self.file} row {self.number}"
+
+
+@dataclass
+class Sieve:
+    """What becomes of one side's bad rows: an error, or counted by reason and the first hundred listed."""
+
+    side: str
+    on_bad_row: OnBadRow = "fail"
+    num_read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    listed: list[str] = field(default_factory=list)
+
+    def drop(self, bad: Sequence[Bad]) -> None:
+        """Errors: any bad row, unless `on_bad_row` is skip."""
+        if bad and self.on_bad_row == "fail":
+            more = f" ({len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+            raise InputError(f"{bad[0].where}: {bad[0].detail}{more}; mend it, or set data.on_bad_row=skip to drop such rows")
+        self.dropped.update(b.reason for b in bad)
+        self.listed += [f"{b.where} {b.reason}" for b in bad[: MAX_LISTED - len(self.listed)]]
+
+    def drop_short(self, table: pa.Table, min_characters: int) -> pa.Table:
+        """The rows of at least `min_characters` characters; the others are counted, and never an error."""
+        keep = pc.greater_equal(pc.utf8_length(table[TEXT]), min_characters)
+        kept = table.filter(keep)
+        if kept.num_rows < table.num_rows:
+            self.dropped["short"] += table.num_rows - kept.num_rows
+        return kept
+
+    def thin(self, table: pa.Table, limit: int | None, seed: int) -> pa.Table:
+        """A random part of `limit` rows, drawn by `seed` and the id (where there is none, the text); the others are counted."""
+        if limit is None or table.num_rows <= limit:
+            return table
+        self.dropped["over_limit"] += table.num_rows - limit
+        named = ID in table.column_names and not table[ID].null_count
+        ranks = np.argsort(draw(table[ID if named else TEXT].to_pylist(), seed), kind="stable")
+        return table.take(pa.array(np.sort(ranks[:limit])))
+
+    def finish(self, table: pa.Table, where: str) -> pa.Table:
+        """The table with no null id (a text's hash stands in). Errors: no document left."""
+        if table.num_rows == 0:
+            why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "none read"
+            raise InputError(f"{self.side}={where}: no documents left (dropped: {why}); give {self.side}= other data")
+        if ID in table.column_names and table[ID].null_count:
+            keys = pa.array([f"{key:016x}" for key in hash_texts(table[TEXT]).tolist()], pa.string())
+            if f"{ID}_original" not in table.column_names:
+                table = table.append_column(f"{ID}_original", table[ID])
+            return table.set_column(table.column_names.index(ID), ID, pc.coalesce(table[ID], keys))
+        return table
+
+
+def draw(keys: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    """A number by key, the same in every process, unrelated between seeds: a document's luck does not hang on the others."""
+    values = np.asarray(keys, dtype=object)
+    return np.asarray(pd.util.hash_array(values, hash_key=f"{seed:016d}", categorize=False), dtype=np.uint64)
