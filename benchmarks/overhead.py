@@ -32,6 +32,7 @@ from dsel.functional.likelihood import flat_tokens
 from dsel.functional.schedule import multiplier
 from dsel.model.causal_lm import CausalLM
 from dsel.objective import LanguageModeling
+from dsel.phase.score import SHARD_SIZE, map_pool
 from dsel.pool import TOKENS, Pool, fingerprint_table
 from dsel.scorer.cds import LossDifference
 from dsel.tokens import tokenize
@@ -162,7 +163,7 @@ def measure_scoring(size: Size) -> Row:
     models = [make_model(recipe, vocabulary, seed).eval().requires_grad_(False) for seed in (0, 1)]
     score = LossDifference(*models, OBJECTIVE, recipe.context, TOKENS_PER_BATCH)
     works = {
-        "cds": lambda: Local().map(score, pool, [TOKENS], "score"),
+        "cds": lambda: map_pool(Local(), score, pool, [TOKENS], "score", SHARD_SIZE),
         "dense": lambda: dense_passes(models, pool, recipe.context),
     }
     spent = in_turns(works, size.rounds)
@@ -213,7 +214,7 @@ def score_file(path: Path, vocabulary: int) -> None:
     models = [make_model(recipe, vocabulary, seed).eval().requires_grad_(False) for seed in (0, 1)]
     table = read_table(path)
     score = LossDifference(*models, OBJECTIVE, recipe.context, TOKENS_PER_BATCH)
-    Local(shard_size=1024).map(score, Pool("source", table, ""), [TOKENS], "score")
+    map_pool(Local(), score, Pool("source", table, ""), [TOKENS], "score", 1024)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2))
 
 

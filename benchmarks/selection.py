@@ -1,4 +1,4 @@
-"""How fast selection is, beside the packages that people use and beside the floor: `python benchmarks/selection.py [--quick] [--only dsir ...]`.
+"""How fast selection is, beside the packages that people use and beside the floor: `python benchmarks/selection.py [--quick]`.
 
 Peers run in the same process time, in turns with ours: a machine that slows down slows both. Needs the extra `dsel[benchmark]`.
 The last line is JSON.
@@ -100,7 +100,12 @@ def write(texts: list[str], path: Path) -> int:
 def select(folder: Path, name: str, *options: str) -> tuple[float, Path]:
     """Seconds of `dsel experiment=select` in a new process, start and writing included, and its output."""
     output = folder / f"{name}.parquet"
-    given = [f"source={folder / 'source.parquet'}", f"target={folder / 'target.parquet'}", f"output={output}", f"executor.num_workers={CORES}"]
+    given = [
+        f"source={folder / 'source.parquet'}",
+        f"target={folder / 'target.parquet'}",
+        f"output={output}",
+        f"executor.num_workers={CORES}",
+    ]
     with timed() as seconds:
         command = [sys.executable, "-m", "dsel.run", "experiment=select", *given, *options, f"paths.outputs={folder / name}"]
         subprocess.run(command, check=True, capture_output=True)
@@ -126,7 +131,9 @@ def measure_dsir(size: Size, folder: Path) -> Iterator[Row]:
         peer.compute_importance_weights()
         peer.resample(str(folder / "resampled"), num_to_sample=size.peer_documents // 10, cache_dir=str(folder / "cache"))
     peer_rate = size.peer_documents / theirs[0]
-    yield Row("dsir_vs_data_selection", "DSIR, file to file", f"{rate:,.0f} docs/s", f"data-selection {peer_rate:,.0f}", rate / peer_rate, ">= 40")
+    yield Row(
+        "dsir_vs_data_selection", "DSIR, file to file", f"{rate:,.0f} docs/s", f"data-selection {peer_rate:,.0f}", rate / peer_rate, ">= 40"
+    )
     lines = folder / "lines.txt"
     lines.write_text("\n".join(source), encoding="utf-8")
     with timed() as floor:

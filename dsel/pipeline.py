@@ -15,8 +15,9 @@ from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_recor
 from dsel.build import build
 from dsel.error import InputError
 from dsel.pool import Budget
-from dsel.protocol import Phase, World
+from dsel.protocol import Phase, Stream, World
 from dsel.state import State
+from dsel.stream import PoolStream
 
 log = logging.getLogger("dsel")
 
@@ -87,6 +88,7 @@ class Run:
             )
             tokenizer = _load_tokenizer(folder)
         executor = build(config["executor"], config["allow"])
+        stream: Stream = getattr(self.data, "stream", None) or PoolStream(corpus.source)
         return World(
             "",
             config["seed"],
@@ -95,7 +97,7 @@ class Run:
             LanguageModeling(),
             executor,
             store,
-            getattr(self.data, "stream", None),
+            stream,
             tokenizer,
             self.keys["tokenizer"],
             config,
@@ -105,7 +107,7 @@ class Run:
         """Run the phases in order; what is on disk already is read."""
         world = self.world(store)
         for phase in self.phases.values():
-            if isinstance(budget := getattr(phase, "budget", None), Budget):
+            if isinstance(budget := getattr(phase, "budget", None), Budget) and isinstance(world.stream, PoolStream):
                 budget.count(len(world.corpus.source))  # more than there is: an error before hours of work
         state = State(self.keys["tokenizer"])
         for name, phase in self.phases.items():

@@ -91,9 +91,15 @@ class Data(Protocol):
 class Stream(Protocol):
     """A source that is never in memory as a whole: pieces, which many readers may read in any order."""
 
-    fingerprint: str
-    pieces: Sequence[Any]
-    """Each with `path`, `num_bytes` and `key`, a fingerprint of what it holds."""
+    @property
+    def fingerprint(self) -> str:
+        """Changes with what the pieces hold, and with how they are read."""
+        ...
+
+    @property
+    def pieces(self) -> Sequence[Any]:
+        """Each with `path`, `start`, `num_bytes` and `key`, a fingerprint of what it holds."""
+        ...
 
     def sieve(self) -> Sieve:
         """A new one, for the bad rows of a piece."""
@@ -142,7 +148,7 @@ class World:
     objective: Objective
     executor: Executor
     store: Store
-    stream: Stream | None  # the source as a whole, where the corpus holds a sample of it
+    stream: Stream  # the source as a whole, of which the corpus may hold a sample only
     tokenizer: PreTrainedTokenizerBase | None
     tokenizer_key: str
     config: Mapping[str, Any]  # the run's, resolved, for the record

@@ -65,7 +65,7 @@ def test_answers_at_once_because_nothing_heavy_is_imported(arguments: list[str],
 
 def test_help_lists_groups_options_and_keys() -> None:
     out = dsel("--help").out
-    assert "scorer: cds, complementary_gradient, domain_classifier, domain_encoder, random" in out
+    assert "scorer: cds, complementary_gradient, domain_classifier, domain_encoder, dsir, random" in out
     assert "tokens_per_batch: 2048" in out
 
 

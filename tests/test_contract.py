@@ -23,7 +23,7 @@ from dsel.artifact import Store, fingerprint, hash_module
 from dsel.build import build
 from dsel.error import InputError
 from dsel.executor.local import Local
-from dsel.phase.score import Score
+from dsel.phase.score import Score, map_pool
 from dsel.pool import Budget, Pool, fingerprint_table
 from dsel.protocol import Context, FittedScore, Phase, Scorer, Selector, World
 from dsel.scores import Scores
@@ -52,8 +52,10 @@ def scorer_of(lab: Lab, name: str) -> Scorer:
     return scorer
 
 
-def score(fitted: FittedScore, scorer: Scorer, pool: Pool, executor: Local | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return (executor or Local()).map(fitted, pool, list(scorer.reads), "score")
+def score(
+    fitted: FittedScore, scorer: Scorer, pool: Pool, workers: int = 1, shard_size: int = 4096
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return map_pool(Local(workers), fitted, pool, list(scorer.reads), "score", shard_size)
 
 
 @pytest.fixture(scope="module", params=names("scorer"))
@@ -106,9 +108,9 @@ def test_permuting_the_pool_permutes_the_scores(fit: Fit, lab: Lab) -> None:
     assert chosen[0] == chosen[1]
 
 
-@pytest.mark.parametrize("executor", [Local(shard_size=7), Local(num_workers=2, shard_size=50)])
-def test_shards_and_workers_do_not_change_the_scores(fit: Fit, lab: Lab, executor: Local) -> None:
-    np.testing.assert_allclose(score(fit.fitted, fit.scorer, lab.source, executor), fit.scores, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(("workers", "shard_size"), [(1, 7), (2, 50)])
+def test_shards_and_workers_do_not_change_the_scores(fit: Fit, lab: Lab, workers: int, shard_size: int) -> None:
+    np.testing.assert_allclose(score(fit.fitted, fit.scorer, lab.source, workers, shard_size), fit.scores, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 50])
@@ -322,7 +324,7 @@ def test_a_token_budget_takes_the_best_units_that_fit(lab: Lab) -> None:
         (lambda: ByScore(keep="best"), r"selector\.keep='best'"),
         (lambda: ByScore(reduce="sum"), r"selector\.reduce='sum'"),
         (lambda: ByScore(temperature=0), r"selector\.temperature=0"),
-        (lambda: Local(shard_size=0), r"executor\.shard_size=0"),
+        (lambda: Local(num_workers=0), r"executor\.num_workers=0"),
     ],
 )
 def test_mistakes_name_their_key(make: Callable[[], Any], key: str) -> None:
@@ -335,11 +337,23 @@ def test_mistakes_name_their_key(make: Callable[[], Any], key: str) -> None:
 FILL = {"suffix": "probe", "total_steps": 4}
 
 
-@pytest.fixture(scope="module")
-def before_probe(lab: Lab) -> tuple[dict[str, Any], World, State]:
+AFTER_SCAN = ("choose", "write")
+
+
+@pytest.fixture(params=names("phase"))
+def phase_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def before_probe(lab: Lab, phase_name: str) -> tuple[dict[str, Any], World, State]:
     """A run that has pretrained, scored and selected: any phase may follow."""
     config = json.loads(json.dumps(lab.config))
     config["pipeline"] = ["pretrain", "score", "select", "before"]
+    if phase_name in AFTER_SCAN:
+        overrides = ("scorer=random", f"output={lab.store.root / 'none.parquet'}", "budget.units=9")
+        select = tiny_config(lab.source_file, lab.target_file, lab.store.root.parent, *overrides, experiment="select")
+        config["phases"] |= {"score": select["phases"]["score"], "select": select["phases"]["select"]}
     config["phases"]["score"]["scorer"] = {"_target_": "dsel.scorer.random.Random"}
     from dsel.pipeline import Run
 
@@ -347,15 +361,13 @@ def before_probe(lab: Lab) -> tuple[dict[str, Any], World, State]:
     return config, replace(run.world(lab.store), name="probe"), run.fold(lab.store)
 
 
-@pytest.fixture(params=names("phase"))
-def phase_config(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture
+def phase_config(phase_name: str, lab: Lab, tmp_path: Path) -> dict[str, Any]:
     fill = [
-        f"phases.probe.{key}={value}"
-        for key, value in FILL.items()
-        if f"{key}:" in (cli.CONF / "phase" / f"{request.param}.yaml").read_text()
+        f"phases.probe.{key}={value}" for key, value in FILL.items() if f"{key}:" in (cli.CONF / "phase" / f"{phase_name}.yaml").read_text()
     ]
     output = f"output={tmp_path / 'chosen.parquet'}"
-    overrides = [f"+phase@phases.probe={request.param}", "scorer=domain_classifier", output, *fill]
+    overrides = [f"+phase@phases.probe={phase_name}", "scorer=domain_classifier", output, *fill]
     config = tiny_config(lab.source_file, lab.target_file, lab.store.root.parent, *overrides)
     probe: dict[str, Any] = config["phases"]["probe"]
     return probe

@@ -4,7 +4,7 @@ report          cli, run, pipeline, tracking, result          (the program)
                 phase ── training                             (a run's links)
 data   model   scorer   selector   executor                   (components, side by side)
                 protocol                                      (the waist)
-sieve   corpus   tokens   scores   selection   state   objective      (values)
+sieve   stream   corpus   tokens   scores   selection   state   objective      (values)
 error   artifact   pool   progress   functional               (the ground)
 """
 
@@ -21,7 +21,7 @@ import dsel
 
 PACKAGE = Path(dsel.__file__).parent
 GROUND = {"error", "artifact", "pool", "progress", "functional"}
-VALUES = {"sieve", "corpus", "tokens", "scores", "selection", "state", "objective"}
+VALUES = {"sieve", "stream", "corpus", "tokens", "scores", "selection", "state", "objective"}
 WAIST = {"protocol"}
 BELOW = GROUND | VALUES | WAIST
 COMPONENTS = {"data", "model", "scorer", "selector", "executor"}

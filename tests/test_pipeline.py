@@ -18,6 +18,7 @@ from made_up_corpus import artifact_names, documents, run_tiny, tiny_config, wri
 from dsel import cli
 from dsel.error import InputError
 from dsel.pipeline import Run
+from dsel.pool import read_table
 from dsel.run import run_cell
 
 Files = tuple[Path, Path]
@@ -88,16 +89,15 @@ def test_training_that_nobody_looks_at_is_left_out(files: Files, tmp_path: Path)
     output = tmp_path / "chosen.jsonl"
     overrides = ("scorer=domain_classifier", "budget.units=20", f"output={output}")
     config = tiny_config(*files, tmp_path / "out", *overrides, experiment="select")
-    run, state = run_tiny(config)
+    run, _ = run_tiny(config)
     assert list(run.phases) == ["score", "select", "export"]
-    assert set(artifact_names(config)) == {"corpus", "score", "select", "export"}  # no tokens either
+    assert set(artifact_names(config)) == {"corpus", "score", "piece", "select", "export"}  # no tokens either
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     given = [json.loads(line) for line in files[0].read_text().splitlines()]
     assert [row["dsel_rank"] for row in rows] == list(range(20))
     assert all(given[row["dsel_row"]]["text"] == row["text"] for row in rows)
     scores = [row["dsel_score"] for row in rows]
     assert scores == sorted(scores, reverse=True)
-    assert state.selection is not None
     assert json.loads(output.with_suffix(".json").read_text())["chosen"] == 20
 
 
@@ -109,10 +109,11 @@ def test_training_is_kept_where_a_scorer_looks_at_it(files: Files, tmp_path: Pat
 
 
 @pytest.mark.parametrize("workers", [2])
-def test_workers_do_not_change_the_selection(files: Files, tmp_path: Path, workers: int) -> None:
+def test_workers_do_not_change_the_selection(files: Files, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsel.phase.score.SHARD_SIZE", 32)
     chosen = []
     for number in (1, workers):
-        overrides = (f"executor.num_workers={number}", "executor.shard_size=32", "arm=cds")
+        overrides = (f"executor.num_workers={number}", "arm=cds")
         config = changed(tiny_config(*files, tmp_path / str(number), *overrides), pipeline=["pretrain", "score", "select"])
         _, state = run_tiny(config)
         assert state.selection is not None
@@ -160,8 +161,7 @@ def test_a_token_budget_is_counted_without_a_trained_model(files: Files, tmp_pat
     config = tiny_config(*files, tmp_path / "out", *overrides, experiment="select")
     _, state = run_tiny(config)
     assert "pretrain" not in state.artifacts
-    composition = json.loads((state.artifacts["select"] / "composition.json").read_text())
-    assert 300 < composition["length"]["selected_tokens"] <= 500
+    assert 300 < sum(read_table(state.artifacts["select"] / "chosen.arrow")["length"].to_pylist()) <= 500
     assert len(pl.read_parquet(tmp_path / "x.parquet")) == state.metrics["selected_documents"]
 
 

@@ -19,6 +19,7 @@ from command import TINY, TINY_CDS, Answer, dsel, skip_for_root
 from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
 
 Rows = list[dict[str, Any]]
+NUMBERS = b'{"text": 3}\n{"text": 4}\n'
 
 
 def pool_rows(hidden: int = 6) -> Rows:
@@ -171,7 +172,7 @@ def test_the_same_command_again(pool: Path, mine: Path, tmp_path: Path) -> None:
         ("pool.xlsx", b"x", "unknown extension '.xlsx'"),
         ("pool.jsonl", b'{"text": "a"}\n{"text": \n', "pool.jsonl:2: broken JSON"),
         ("pool.jsonl", b'{"txt": "a"}\n', "no column 'text' (columns: txt); set data.text_column="),
-        ("pool.jsonl", b'{"text": 3}\n{"text": 4}\n', "pool.jsonl:1: 'text' is 3, a int and not a string"),
+        ("pool.jsonl", NUMBERS, "pool.jsonl:1: 'text' is 3, a int and not a string"),
         ("pool.jsonl", b"", "the file is empty"),
         ("pool.jsonl", b'{"text": "a"}\n{"text": " "}\n', "pool.jsonl:2: 'text' is empty"),
         ("pool.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "pool.jsonl:2: invalid UTF-8"),
@@ -185,6 +186,8 @@ def test_bad_files(side: str, name: str, content: bytes | None, answer: str, poo
     given[side].parent.mkdir()
     if content is not None:
         given[side].write_bytes(content)
+    if side == "target" and content == NUMBERS:
+        answer = "column 'text' holds int64, not strings; set data.text_column="  # the target is read whole, types and all
     assert answer in run(given["source"], given["target"], tmp_path / "best.jsonl").error
     assert not (tmp_path / "best.jsonl").exists()
 

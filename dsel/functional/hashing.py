@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numba as nb
 import numpy as np
@@ -10,20 +11,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Texts = pa.Array | pa.ChunkedArray
+Texts: TypeAlias = "pa.Array | pa.ChunkedArray"
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _S29, _S32 = np.uint64(29), np.uint64(32)
 
 
-def text_buffers(texts: Texts) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]]:
+def text_buffers(texts: Texts) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer[Any]]]]:
     """UTF-8 bytes and offsets (document + 1,) of each chunk, without a copy. A null is an empty text."""
     for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
         if len(chunk) == 0:
             continue
         array = chunk if pa.types.is_string(chunk.type) else chunk.cast(pa.large_string())
         array = pc.fill_null(array, "") if array.null_count else array
-        kind = np.int32 if pa.types.is_string(array.type) else np.int64
+        kind: Any = np.int32 if pa.types.is_string(array.type) else np.int64
         _, ends, values = array.buffers()
         offsets = np.frombuffer(ends, kind)[array.offset : array.offset + len(array) + 1]
         yield np.frombuffer(values or b"", np.uint8), offsets

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def _icbrt(n: int) -> int:
-    root = round(n ** (1 / 3))
+    root = int(n ** (1 / 3))
     while root**3 > n:
         root -= 1
     while (root + 1) ** 3 <= n:

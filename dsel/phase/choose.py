@@ -38,8 +38,8 @@ class Choose:
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write chosen.arrow (piece, row, score, rank), best first, and what was counted. Errors: a budget over what there is."""
         scan = state.artifacts.get("score")
-        if scan is None:
-            raise InputError(f"phases.{world.name}: there are no scores; put score before it in pipeline")
+        if scan is None or not (scan / INDEX).is_file():
+            raise InputError(f"phases.{world.name}: there are no scores of pieces; put a scan phase named score before it in pipeline")
         pieces = json.loads((scan / INDEX).read_text(encoding="utf-8"))
         counts = count(pieces)
         distinct = count_distinct(lambda: (table["name"].to_numpy() for _, table in _scores(pieces, scan.parent)), counts["documents"])
@@ -52,9 +52,11 @@ class Choose:
             keys = self.selector.keys(values, names, seed)  # type: ignore[attr-defined]
             place = counts["first"][number] + table["row"].to_numpy()
             where = np.full(len(names), number, np.int32)
-            best.add(keys, names, place, costs, piece=where, row=table["row"].to_numpy(), score=self.selector.reduced(values))  # type: ignore[attr-defined]
+            others = {"length": table["length"].to_numpy()} if "length" in table.column_names else {}
+            others |= {"piece": where, "row": table["row"].to_numpy(), "score": self.selector.reduced(values)}  # type: ignore[attr-defined]
+            best.add(keys, names, place, costs, **others)
         chosen = best.result()
-        columns = {name: chosen[name] for name in ("piece", "row", "place", "score")}
+        columns = {name: chosen[name] for name in ("piece", "row", "place", "score", "length") if name in chosen}
         write_table(pa.table(columns | {"rank": np.arange(len(chosen["row"]))}), folder / CHOSEN)
         dropped = counts["dropped"] | ({"duplicate": counts["documents"] - distinct} if distinct not in (None, counts["documents"]) else {})
         record = {"read": counts["read"], "dropped": dropped, "listed": [line for p in pieces for line in p["listed"]][:100]}

@@ -38,7 +38,6 @@ class Scan(Score):
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write pieces.json: the artifact of each piece (`scores.arrow`: row, name, score, length, domain), in order, and its counts."""
-        assert world.stream is not None
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))

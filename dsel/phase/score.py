@@ -47,7 +47,7 @@ class Score:
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        values = map_pool(world.executor, fitted, source, list(self.scorer.reads), world.name)
+        values = map_pool(world.executor, fitted, source, list(self.scorer.reads), world.name, SHARD_SIZE)
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
@@ -64,7 +64,7 @@ class Score:
 
 
 def map_pool(
-    executor: Executor, fitted: FittedScore, pool: Pool, columns: Sequence[str], label: str, shard_size: int = SHARD_SIZE
+    executor: Executor, fitted: FittedScore, pool: Pool, columns: Sequence[str], label: str, shard_size: int
 ) -> npt.NDArray[np.float32]:
     """Scores (unit, target) of the whole pool, in its order. Shards are the same for any number of workers, and so is the result."""
     table = pool.table.select(list(columns))

@@ -31,7 +31,6 @@ class Write(Export):
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write the rows into the artifact. Errors: a column that the format cannot hold, a file that has changed."""
-        assert world.stream is not None
         chosen = read_table(state.artifacts["select"] / CHOSEN)
         order = np.argsort(chosen["piece"].to_numpy(), kind="stable")
         piece = chosen["piece"].to_numpy()[order]

@@ -12,6 +12,7 @@ from dsel.functional.ngrams import Ngrams
 from dsel.pool import TEXT, Pool
 from dsel.protocol import Context, FittedScore
 
+
 @dataclass(frozen=True)
 class NgramLogOdds:
     """The fitted score: log-odds of the target from hashed n-grams, their counts scaled to norm 1."""

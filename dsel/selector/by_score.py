@@ -59,9 +59,9 @@ class ByScore:
         scores = context.scores.check(source)
         ids = source.ids()
         value = self.reduced(scores.values)
-        key = -value if self.keep == "bottom" else value
+        key = (-value if self.keep == "bottom" else value).astype(np.float64)
         if self.keep == "sample":
-            key = value.astype(np.float64) / self.temperature + keyed_gumbel(ids, int(context.rng.integers(2**31)))
+            key = key / self.temperature + keyed_gumbel(ids, int(context.rng.integers(2**31)))
         order = order_by(key, ids)
         if self.keep == "middle":
             order = middle_out(order)

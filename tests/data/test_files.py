@@ -321,7 +321,7 @@ TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
 @settings(max_examples=60, deadline=None)
 def test_jsonl_round_trip(texts: list[str], ascii_only: bool) -> None:
     data = "".join(json.dumps({"text": t}, ensure_ascii=ascii_only) + "\n" for t in texts).encode()
-    for rows in (jsonl_format.parse(data, "x", Columns()), jsonl_format._parse_lines(data, "x", Columns())):
+    for rows in (jsonl_format.parse(data, "x", Columns()), jsonl_format._parse_lines(data, "x", Columns(), int)):
         assert (rows.table["text"].to_pylist(), rows.num_read, list(rows.bad)) == (texts, len(texts), [])
 
 
@@ -330,7 +330,7 @@ def test_jsonl_round_trip(texts: list[str], ascii_only: bool) -> None:
 def test_csv_round_trip(texts: list[str]) -> None:
     data = encode("csv", [{"text": t, "n": i} for i, t in enumerate(texts)])
     header = ["text", "n"]
-    for rows in (csv_format.parse(data, "x", Columns()), csv_format._parse_rows(data, "x", Columns(), header)):
+    for rows in (csv_format.parse(data, "x", Columns()), csv_format._parse_rows(data, "x", Columns(), header, 0)):
         assert (rows.table["text"].to_pylist(), rows.num_read, list(rows.bad)) == (texts, len(texts), [])
     assert len(csv_format.lines(data)) == len(texts)
 
@@ -340,7 +340,7 @@ def test_csv_round_trip(texts: list[str]) -> None:
 def test_txt_round_trip(texts: list[str]) -> None:
     texts = [t.replace("\n", "").rstrip("\r") for t in texts]
     data = "".join(f"{t}\n" for t in texts).encode()
-    for rows in (txt_format.parse(data, "x", Columns()), txt_format._parse_lines(data, "x", Columns())):
+    for rows in (txt_format.parse(data, "x", Columns()), txt_format._parse_lines(data, "x", Columns(), 0)):
         assert rows.table["text"].to_pylist() == texts
 
 

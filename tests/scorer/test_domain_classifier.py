@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from laboratory import Lab
 from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import normalize
 
+from dsel.functional.ngrams import Ngrams
 from dsel.pool import PLANTED
 from dsel.scorer.domain_classifier import DomainClassifier
 
@@ -21,10 +25,14 @@ def test_equals_scikit_learn(lab: Lab, options: dict[str, float]) -> None:
     source, target = lab.source.table["text"].to_pylist(), lab.target.table["text"].to_pylist()
     count = min(len(source), int(scorer.negatives * len(target)))
     negatives = [source[row] for row in sorted(lab.context().rng.choice(len(source), count, replace=False))]
-    vectorizer = HashingVectorizer(n_features=scorer.num_features, ngram_range=(1, scorer.max_ngram), alternate_sign=False)
+    ngrams = Ngrams(scorer.max_ngram, scorer.num_features)
+
+    def features(texts: list[str]) -> Any:
+        return normalize(ngrams.matrix(pa.array(texts)))
+
     reference = LogisticRegression(C=scorer.regularization, class_weight="balanced", max_iter=1000, solver="liblinear", random_state=0)
-    reference.fit(vectorizer.transform(target + negatives).astype(np.float32), [1] * len(target) + [0] * count)
-    expected = reference.decision_function(vectorizer.transform(source))
+    reference.fit(features(target + negatives), [1] * len(target) + [0] * count)
+    expected = reference.decision_function(features(source))
     np.testing.assert_allclose(fitted(lab.source.table)[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 

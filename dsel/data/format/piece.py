@@ -245,6 +245,6 @@ def _first_end(data: bytes) -> int:
     start = 0
     for end in _csv_ends(data).tolist():
         if data[start:end].strip():
-            return end
+            return int(end)
         start = end
     return len(data)
