@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dsel.error import InputError
 
-ALLOWED = ("dsel.", "torch.optim.", "pytorch_lightning.", "transformers.")
+RELEASED = ("torch.optim.", "pytorch_lightning.", "transformers.")  # slow to import: not before they are used
+ALLOWED = ("dsel.", *RELEASED)
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 MISSING = "???"
 PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
@@ -30,20 +31,23 @@ def check_targets(config: Any, allowed: Iterable[str], key: str = "") -> None:
         check_targets(value, allowed, _join(key, name))
 
 
-def check_arguments(config: Any, key: str = "") -> None:
+def check_arguments(config: Any, released: bool = False, key: str = "") -> None:
     """Errors: anywhere in `config`, a key that its constructor does not take, one that is required and not given, or, for
     dataclasses, a value of the wrong type. Imports the constructors; check the targets first."""
-    if isinstance(config, Mapping) and "_target_" in config:
+    if isinstance(config, Mapping) and "_target_" in config and released == config["_target_"].startswith(RELEASED):
         _check_call(_find(config["_target_"], key), config, key)
     for name, value in _items(config):
-        check_arguments(value, _join(key, name))
+        check_arguments(value, released, _join(key, name))
 
 
-def check(config: Any, allow: Iterable[str] = ()) -> None:
-    """Errors that can be known before anything is built, in the whole of a run's config. `allow`: the user's own prefixes."""
+def check(config: Any, allow: Iterable[str] = (), released: bool = False) -> None:
+    """Errors that can be known before anything is built, in the whole of a run's config. `allow`: the user's own prefixes.
+
+    `released`: look at what comes from torch, Lightning and transformers (a run that trains nothing needs none), or at the rest.
+    """
     check_targets(config, (*ALLOWED, *allow))
     try:
-        check_arguments(config)
+        check_arguments(config, released)
     except WrongArgumentError as error:
         raise InputError(f"{_shortest(error.key, config)}{error}") from error
 
@@ -61,7 +65,32 @@ def build(config: Any, allow: Iterable[str] = ()) -> Any:
     from hydra.utils import instantiate
 
     check_targets(config, (*ALLOWED, *allow))
-    return instantiate(config, _convert_="all")
+    return instantiate(_postpone(config), _convert_="all")
+
+
+@dataclass(frozen=True)
+class Later:
+    """A call of `target` whose module is not imported before it is made."""
+
+    target: str
+    arguments: Mapping[str, Any]
+
+    def __call__(self, *values: Any, **more: Any) -> Any:
+        """What `target` gives; `more` stands above the arguments of the config."""
+        from hydra.utils import get_object
+
+        return get_object(self.target)(*values, **{**self.arguments, **more})
+
+
+def _postpone(config: Any) -> Any:
+    """The config with `Later` in the place of every `_partial_` of a released package."""
+    if isinstance(config, Mapping):
+        inside = {name: _postpone(value) for name, value in config.items()}
+        if config.get("_partial_") and str(config.get("_target_")).startswith(RELEASED):
+            arguments = {name: value for name, value in inside.items() if name not in HYDRA_KEYS}
+            return {"_target_": f"{__name__}.Later", "target": config["_target_"], "arguments": arguments}
+        return inside
+    return [_postpone(value) for value in config] if isinstance(config, list | tuple) else config
 
 
 def _items(config: Any) -> list[tuple[Any, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-import torch.nn.functional as F
+from typing import TYPE_CHECKING
 
 from dsel.functional.blocks import IGNORE
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class LanguageModeling:
 
         Right padding needs no attention mask: under causal attention no real token sees it.
         """
+        import torch.nn.functional as F
+
         inputs, labels = tokens[:, :-1].clamp_min(0), tokens[:, 1:]
         logits = model(input_ids=inputs, use_cache=False).logits
         losses = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none")

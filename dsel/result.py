@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dsel.error import InputError
+from dsel.functional.cores import num_cores
 from dsel.state import State
 
 RECORDED = (
@@ -58,15 +59,20 @@ def _finite(value: Any) -> Any:
 
 def total_cost(state: State) -> dict[str, Any]:
     """Sums over phases, as if none had been found on disk (`seconds_here` is what this run itself took), and the machine."""
-    import torch
-
     phases = {name: dict(cost) for name, cost in state.cost.items()}
     totals = {key: sum(float(cost.get(key, 0)) for cost in phases.values()) for key in COSTS}
     here = sum(float(cost["seconds"]) for cost in phases.values() if not cost.get("reused"))
     unit = 1024 if sys.platform.startswith("linux") else 1024**2
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} cpu x {torch.get_num_threads()}"
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-    return {**totals, "seconds_here": here, "peak_memory_mb": peak, "device": device, "phases": phases}
+    return {**totals, "seconds_here": here, "peak_memory_mb": peak, "device": _device(), "phases": phases}
+
+
+def _device() -> str:
+    """The machine in words. Who has not imported torch has not used a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} cpu x {torch.get_num_threads() if torch is not None else num_cores()}"
 
 
 @cache

@@ -57,6 +57,9 @@ def run_cell(config: dict[str, Any], folder: Path, overrides: dict[str, str]) ->
 
     check(config, config["allow"])
     run = Run(config)
+    asked_for = {part for key in overrides for part in key.split(".")} & {"optimizer", "trainer"}
+    if asked_for or any(phase.trains or phase.needs_checkpoint for phase in run.phases.values()):  # else they are never built
+        check(config, config["allow"], released=True)
     before = read_result(folder)
     if before is not None and before["fingerprint"] == run.fingerprint and "export" not in config["pipeline"]:
         log.info("nothing to do: %s holds the result of this very run", folder)

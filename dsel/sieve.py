@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -87,5 +86,7 @@ class Sieve:
 
 def draw(keys: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
     """A number by key, the same in every process, unrelated between seeds: a document's luck does not hang on the others."""
+    import pandas as pd
+
     values = np.asarray(keys, dtype=object)
     return np.asarray(pd.util.hash_array(values, hash_key=f"{seed:016d}", categorize=False), dtype=np.uint64)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "phase": BELOW | {"training", "phase"},
     "report": {"error", "artifact", "report"},
     "build": {"error"},
-    "result": {"error", "state"},
+    "result": {"error", "functional", "state"},
     "cli": {"error"},
     "tracking": {"build", "state"},
     "pipeline": BELOW | {"build"},

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,15 @@ def test_a_handful_of_target_rows(count: int, scorer: str, pool: Path, tmp_path:
     answer = run(pool, few, tmp_path / "best.jsonl", *([*TINY, *TINY_CDS] if scorer == "cds" else []), scorer=scorer)
     assert answer.code == 0, answer.error
     assert len(read(tmp_path / "best.jsonl")) == 5
+
+
+def test_who_trains_nothing_waits_for_no_torch(pool: Path, mine: Path, tmp_path: Path) -> None:
+    arguments = [f"source={pool}", f"target={mine}", f"output={tmp_path / 'best.jsonl'}", "scorer=dsir", "budget.units=5"]
+    code = (
+        "import sys; sys.argv = ['dsel', 'experiment=select', *sys.argv[1:]]\n"
+        "from dsel.run import main; main()\n"
+        "print('heavy:', sorted({'torch', 'pytorch_lightning', 'transformers', 'sklearn'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "DSEL_OUTPUTS": str(tmp_path / "outputs")}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"

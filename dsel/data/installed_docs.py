@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sysconfig
 from collections import Counter
@@ -26,6 +25,7 @@ from dsel.corpus import Documents
 from dsel.data.docstrings import Docstring, harvest
 from dsel.data.text import check_limits
 from dsel.error import InputError
+from dsel.functional.cores import num_cores
 from dsel.pool import DOMAIN, ID, ROW, TEXT
 from dsel.sieve import Sieve
 
@@ -118,7 +118,7 @@ class InstalledDocs:
 
     def _harvest(self, files: list[tuple[str, str]]) -> list[list[Docstring]]:
         """Docstrings by file, in the order of `files`."""
-        workers = self.num_workers or count_cores()
+        workers = self.num_workers or num_cores()
         tasks = [files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)]
         if min(workers, len(tasks)) < 2:
             return harvest(files)
@@ -135,11 +135,6 @@ class InstalledDocs:
             return chosen
         cut = pc.utf8_slice_codeunits(chosen[TEXT], 0, self.max_characters)
         return chosen.set_column(chosen.column_names.index(TEXT), TEXT, cut)
-
-
-def count_cores() -> int:
-    """Cores that this process may use, as far as the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tabulate(docs: Iterable[Iterable[Docstring]], domains: Iterable[str]) -> pa.Table:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from dsel.data.format.file import find_files, hash_file
 from dsel.data.format.piece import Piece, cut, read_piece
 from dsel.data.text import Columns, empty_rows
 from dsel.error import InputError
+from dsel.functional.cores import num_cores
 from dsel.functional.hashing import hash_texts, remix
 from dsel.pool import DOMAIN, ID, ROW, TEXT
-from dsel.sieve import OnBadRow, Sieve, draw
+from dsel.sieve import OnBadRow, Sieve
 
 MOST_SAMPLED = 32  # pieces that are read for the sample
+MOST_LUCK = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -132,22 +135,31 @@ class Shards:
         )  # fmt: skip
 
     def _sample(self, sieve: Sieve) -> pa.Table:
-        """`sample` documents, drawn by their texts: the same whatever the pieces."""
-        luck = draw([piece.key for piece in self.stream.pieces], self.seed)
-        chosen = np.sort(np.argsort(luck, kind="stable")[:MOST_SAMPLED])
-        kept: list[pa.Table] = []
-        names: dict[str, None] = {}
-        for number in chosen.tolist():
-            piece = self.stream.pieces[number]
-            kept += self.stream.read(piece, sieve)
-            names |= dict.fromkeys(self.stream.names(piece))
-            if sum(table.num_rows for table in kept) > 2 * self.sample:
-                kept = [self._draw(kept)]
-        table = self._draw(kept) if kept else pa.table({TEXT: pa.array([], pa.string())})
+        """`sample` documents of at most 32 pieces, drawn by their texts; a few pieces are in memory at a time."""
+        luck = remix(hash_texts(pa.array([piece.key for piece in self.stream.pieces])), self.seed)
+        chosen = [self.stream.pieces[n] for n in np.sort(np.argsort(luck, kind="stable")[:MOST_SAMPLED]).tolist()]
+        kept, below, names = [pa.table({TEXT: pa.array([], pa.string())})], MOST_LUCK, dict[str, None]()
+        at_once = num_cores()
+        with ThreadPoolExecutor(at_once) as threads:
+            for start in range(0, len(chosen), at_once):
+                for table, found, dropped in threads.map(partial(self._lucky, below), chosen[start : start + at_once]):
+                    kept.append(table)
+                    names |= dict.fromkeys(found)
+                    sieve.dropped.update(dropped)
+                if sum(table.num_rows for table in kept) > self.sample:
+                    table = unify(kept, ["source"] * len(kept))
+                    luck = self._luck(table)
+                    rows = np.argsort(luck, kind="stable")[: self.sample]
+                    kept, below = [table.take(pa.array(np.sort(rows)))], luck[rows[-1]]
         self._columns.require(list(names), f"source={self.source}")
-        return sieve.finish(table, str(self.source))
+        return sieve.finish(unify(kept, ["source"] * len(kept)), str(self.source))
 
-    def _draw(self, tables: list[pa.Table]) -> pa.Table:
-        table = unify(tables, ["source"] * len(tables))
-        luck = remix(hash_texts(table[TEXT]), self.seed)
-        return table.take(pa.array(np.sort(np.argsort(luck, kind="stable")[: self.sample])))
+    def _lucky(self, below: np.uint64, piece: Piece) -> tuple[pa.Table, list[str], dict[str, int]]:
+        """The piece's documents that are not beyond `below`, its columns, and what was dropped."""
+        sieve, kept = self.stream.sieve(), [pa.table({TEXT: pa.array([], pa.string())})]
+        for table in self.stream.read(piece, sieve):
+            kept.append(table.filter(pa.array(self._luck(table) <= below)))
+        return unify(kept, [piece.path] * len(kept)), self.stream.names(piece), dict(sieve.dropped)
+
+    def _luck(self, table: pa.Table) -> npt.NDArray[np.uint64]:
+        return remix(hash_texts(table[TEXT]), self.seed)

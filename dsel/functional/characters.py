@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 PUNCTUATION, SPACE, WORD, ALONE = 0, 1, 2, 3
 NUM_CHARACTERS = sys.maxunicode + 1
+INHABITED = [range(0x33480), range(0xE0000, 0xE0200)]  # beyond, Unicode has no characters yet, but private ones: all punctuation here
 SURROGATES = range(0xD800, 0xE000)
 # Scripts that are written without spaces between words: each letter is a word, so that bigrams are pairs of letters.
 UNSPACED = re.compile(
@@ -37,39 +38,43 @@ def characters() -> Characters:
 
     Marks belong to words, since many scripts write vowels with them. Lower case is by single characters.
     """
-    everything = _everything()
-    kind = _python_kind(everything)
-    marks = [c for c in range(NUM_CHARACTERS) if unicodedata.category(chr(c))[0] == "M"]
+    kind = _python_kind()
+    marks = [c for codes in INHABITED for c in codes if unicodedata.category(chr(c))[0] == "M"]
     kind[marks] = WORD
-    kind[[m.start() for m in UNSPACED.finditer(everything)]] = ALONE
+    kind[[start + m.start() for start, part in _inhabited() for m in UNSPACED.finditer(part)]] = ALONE
     return Characters(kind, _lower())
 
 
 @cache
 def python_characters() -> Characters:
     r"""As Python's `re` and `str.lower` see them, hence NLTK's WordPunctTokenizer (`\w+|[^\w\s]+`) and the `data-selection` package."""
-    return Characters(_python_kind(_everything()), _lower())
+    return Characters(_python_kind(), _lower())
 
 
-def _everything() -> str:
-    """Each code point at its own place; surrogates, which no UTF-8 holds, are spaces."""
+@cache
+def _inhabited() -> list[tuple[int, str]]:
+    """Where each part begins, and its code points, one after the other; surrogates, which no UTF-8 holds, are spaces."""
     codes = np.arange(NUM_CHARACTERS, dtype="<u4")
     codes[SURROGATES.start : SURROGATES.stop] = ord(" ")
-    return codes.tobytes().decode("utf-32-le")
+    return [(part.start, codes[part.start : part.stop].tobytes().decode("utf-32-le")) for part in INHABITED]
 
 
-def _python_kind(everything: str) -> npt.NDArray[np.uint8]:
+def _python_kind() -> npt.NDArray[np.uint8]:
     kind = np.full(NUM_CHARACTERS, PUNCTUATION, dtype=np.uint8)
-    for pattern, value in ((r"\w+", WORD), (r"\s+", SPACE)):
-        for match in re.finditer(pattern, everything):
-            kind[match.start() : match.end()] = value
+    for start, part in _inhabited():
+        for pattern, value in ((r"\w+", WORD), (r"\s+", SPACE)):
+            for match in re.finditer(pattern, part):
+                kind[start + match.start() : start + match.end()] = value
     return kind
 
 
 def _lower() -> npt.NDArray[np.uint32]:
     """Lower case by single characters. Only \u0130 has two (i and a dot above); here it has the first of them."""
     lower = np.arange(NUM_CHARACTERS, dtype=np.uint32)
-    for match in re.finditer(r"[^\W\d_]+|[\u2160-\u216f\u24b6-\u24cf]+", _everything()):
-        for code in range(match.start(), match.end()):
-            lower[code] = ord(chr(code).lower()[0])
+    for start, part in _inhabited():
+        lowered = (
+            part.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower()
+        )  # the two whose lower case is not one letter, always the same
+        lower[start : start + len(part)] = np.frombuffer(lowered.encode("utf-32-le"), "<u4")
+    lower[SURROGATES.start : SURROGATES.stop] = np.arange(SURROGATES.start, SURROGATES.stop)
     return lower

@@ -7,23 +7,30 @@ punctuation. Tokens are lower-cased; n-grams of 1 to `order` tokens are hashed i
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse
 
 from dsel.error import InputError
 from dsel.functional.characters import ALONE, SPACE, Characters, characters, python_characters
+from dsel.functional.cores import num_cores
 from dsel.functional.hashing import Texts, text_buffers
 from dsel.functional.sha256 import sha256_mod
 
 BUFFER = 8192  # buckets that are handed over at a time: a document may be of any length
+DOCUMENTS = 1 << 12  # that a thread counts at a time
 KNOWN = 1 << 20  # SHA-256 buckets that a thread remembers
 TWO_LETTERS = "[\u0130\u03a3]"  # whose lower case is not one character, or depends on the neighbours: I with a dot, final sigma
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Counts = npt.NDArray[np.int64]
 _local = threading.local()
@@ -46,10 +53,15 @@ class Ngrams:
 
     def count(self, texts: Texts) -> Counts:
         """How often each bucket (bucket,) comes in all of `texts` together."""
-        total = np.zeros(self.num_buckets, dtype=np.int64)
-        for data, offsets in text_buffers(self._prepared(texts)):
-            _count(data, offsets, *self._tables(), total)
-        return total
+
+        def count(part: tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer[Any]]]) -> Counts:
+            total = np.zeros(self.num_buckets, dtype=np.int64)
+            _count(*part, *self._tables(), total)
+            return total
+
+        parts = [part for data, offsets in text_buffers(self._prepared(texts)) for part in _cut(data, offsets)]
+        with ThreadPoolExecutor(num_cores()) as threads:
+            return sum(threads.map(count, parts), np.zeros(self.num_buckets, dtype=np.int64))
 
     def buckets(self, texts: Texts) -> tuple[npt.NDArray[np.int32], Counts]:
         """The buckets of all n-grams, document after document, and where each document's begin (document + 1,)."""
@@ -62,6 +74,8 @@ class Ngrams:
 
     def matrix(self, texts: Texts) -> scipy.sparse.csr_matrix:
         """Counts (document, bucket) in float32."""
+        import scipy.sparse
+
         values, ends = self.buckets(texts)
         ones = np.ones(len(values), np.float32)
         counts = scipy.sparse.csr_matrix((ones, values, ends), shape=(len(ends) - 1, self.num_buckets))
@@ -87,12 +101,9 @@ class Ngrams:
         lowered = [text.lower() for text in array.filter(odd).to_pylist()]
         return pc.replace_with_mask(array, odd, pa.array(lowered, array.type))
 
-    def _tables(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32], int, int, npt.NDArray[np.uint64]]:
+    def _tables(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32], int, int, npt.NDArray[np.uint64] | None]:
         known: Characters = python_characters() if self.python else characters()
-        return known.kind, known.lower, self.order, self.num_buckets, _memory(self.num_buckets) if self.python else _NO_MEMORY
-
-
-_NO_MEMORY = np.empty((0, 3), dtype=np.uint64)
+        return known.kind, known.lower, self.order, self.num_buckets, _memory(self.num_buckets) if self.python else None
 
 
 def _memory(num_buckets: int) -> npt.NDArray[np.uint64]:
@@ -101,9 +112,16 @@ def _memory(num_buckets: int) -> npt.NDArray[np.uint64]:
     return memories.setdefault(num_buckets, np.zeros((KNOWN, 3), dtype=np.uint64))
 
 
+def _cut(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]]:
+    """Runs of documents, a thread's work at a time."""
+    for start in range(0, len(offsets) - 1, DOCUMENTS):
+        yield data, offsets[start : start + DOCUMENTS + 1]
+
+
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0xD6E8FEB86659FD93)
+_1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned indices: numba need not look for negative ones
 _S27, _S31, _S32 = np.uint64(27), np.uint64(31), np.uint64(32)
 
 
@@ -118,15 +136,15 @@ def _decode(data, at):  # type: ignore[no-untyped-def]
     """The code point at byte `at`, and the bytes that it takes."""
     first = np.uint32(data[at])
     if first < 0x80:
-        return first, 1
-    second = np.uint32(data[at + 1] & 0x3F)
+        return first, _1
+    second = np.uint32(data[at + _1] & 0x3F)
     if first < 0xE0:
-        return ((first & np.uint32(0x1F)) << np.uint32(6)) | second, 2
-    third = np.uint32(data[at + 2] & 0x3F)
+        return ((first & np.uint32(0x1F)) << np.uint32(6)) | second, _2
+    third = np.uint32(data[at + _2] & 0x3F)
     if first < 0xF0:
-        return ((first & np.uint32(0x0F)) << np.uint32(12)) | (second << np.uint32(6)) | third, 3
-    fourth = np.uint32(data[at + 3] & 0x3F)
-    return ((first & np.uint32(0x07)) << np.uint32(18)) | (second << np.uint32(12)) | (third << np.uint32(6)) | fourth, 4
+        return ((first & np.uint32(0x0F)) << np.uint32(12)) | (second << np.uint32(6)) | third, _3
+    fourth = np.uint32(data[at + _3] & 0x3F)
+    return ((first & np.uint32(0x07)) << np.uint32(18)) | (second << np.uint32(12)) | (third << np.uint32(6)) | fourth, _4
 
 
 @nb.njit(nogil=True, cache=True)
@@ -169,7 +187,7 @@ def _sha_bucket(data, lower, num_buckets, memory, places, first, last, one, two)
         if token > first:
             text[size] = 32
             size += 1
-        size = _encode(data, places[at, 0], places[at, 1], lower, text, size)
+        size = _encode(data, np.uint64(places[at, 0]), np.uint64(places[at, 1]), lower, text, size)
     bucket = sha256_mod(text, size, num_buckets)
     memory[slot, 0], memory[slot, 1], memory[slot, 2] = one, two, np.uint64(bucket)
     return bucket
@@ -180,10 +198,9 @@ def _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places
     """Put buckets of n-grams into `out` from byte `at` on, until it is full or the document ends at `stop`.
 
     Returns the byte reached, the tokens so far, and how many buckets are in `out`. `state` (order, 2) holds two hashes of the last
-    n-gram of each order; `places` (order, 2) where the last tokens stand.
+    n-gram of each order; `places` (order, 2) where the last tokens stand. Without `memory` no SHA-256: the hash itself decides.
     """
     size = 0
-    exact = len(memory) > 0
     while at < stop and size + order <= len(out):
         code, width = _decode(data, at)
         of = kind[code]
@@ -195,24 +212,30 @@ def _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places
         while True:
             letter = np.uint64(lower[code])
             one = (one ^ letter) * _PRIME
-            if exact:
-                two = (two ^ letter) * _SECOND
             at += width
+            if memory is not None:
+                two = (two ^ letter) * _SECOND
+            elif of != ALONE:
+                while at < stop and data[at] < 0x80 and kind[data[at]] == of:  # ASCII needs no decoding
+                    one = (one ^ np.uint64(lower[data[at]])) * _PRIME
+                    at += _1
             if of == ALONE or at >= stop:
                 break
             code, width = _decode(data, at)
             if kind[code] != of:
                 break
-        one, two = _mix(one), _mix(two)
-        if exact:
+        one = _mix(one)
+        if memory is not None:
+            two = _mix(two)
             places[num_tokens % order, 0], places[num_tokens % order, 1] = begin, at
         most = min(order, num_tokens + 1)
         for tokens in range(most - 1, 0, -1):  # the longest first: each grows from the one a token shorter that ended before
             state[tokens, 0] = _mix(state[tokens - 1, 0] * _PRIME + one)
-            state[tokens, 1] = _mix(state[tokens - 1, 1] * _SECOND + two)
+            if memory is not None:
+                state[tokens, 1] = _mix(state[tokens - 1, 1] * _SECOND + two)
         state[0, 0], state[0, 1] = one, two
         for tokens in range(most):
-            if exact:
+            if memory is not None:
                 first = num_tokens - tokens
                 bucket = _sha_bucket(data, lower, num_buckets, memory, places, first, num_tokens, state[tokens, 0], state[tokens, 1])
             else:
@@ -227,7 +250,7 @@ def _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places
 def _count(data, offsets, kind, lower, order, num_buckets, memory, total):  # type: ignore[no-untyped-def]
     out, state, places = np.empty(BUFFER + order, np.int32), np.zeros((order, 2), np.uint64), np.zeros((order, 2), np.int64)
     for document in range(len(offsets) - 1):
-        at, stop, num_tokens = np.int64(offsets[document]), np.int64(offsets[document + 1]), 0
+        at, stop, num_tokens = np.uint64(offsets[document]), np.uint64(offsets[document + 1]), 0
         while at < stop:
             at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
             for i in range(size):
@@ -240,7 +263,7 @@ def _list(data, offsets, kind, lower, order, num_buckets, memory):  # type: igno
     found = np.empty(max(BUFFER, (offsets[-1] - offsets[0]) * order // 3), np.int32)
     ends, end = np.empty(len(offsets) - 1, np.int64), 0
     for document in range(len(offsets) - 1):
-        at, stop, num_tokens = np.int64(offsets[document]), np.int64(offsets[document + 1]), 0
+        at, stop, num_tokens = np.uint64(offsets[document]), np.uint64(offsets[document + 1]), 0
         while at < stop:
             at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
             if end + size > len(found):
@@ -259,7 +282,7 @@ def _score(data, offsets, kind, lower, order, num_buckets, memory, weights, norm
     scores = np.zeros(len(offsets) - 1)
     counts = np.zeros(num_buckets if normalize else 1, np.int64)
     for document in range(len(offsets) - 1):
-        start, stop, num_tokens = np.int64(offsets[document]), np.int64(offsets[document + 1]), 0
+        start, stop, num_tokens = np.uint64(offsets[document]), np.uint64(offsets[document + 1]), 0
         at, total, square = start, 0.0, 0
         while at < stop:
             at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)

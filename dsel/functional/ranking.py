@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 def keyed_uniform(ids: npt.NDArray[np.object_], seed: int) -> npt.NDArray[np.float64]:
     """A number in (0, 1) for each id (unit,): it depends on the id and the seed alone, not on the order of the pool."""
+    import pandas as pd
+
     keys = pd.util.hash_array(np.asarray(ids, dtype=object), hash_key=f"{seed % 10**16:016d}", categorize=False)
     return uniform(np.asarray(keys, dtype=np.uint64))
 

@@ -11,8 +11,6 @@ from typing import Any
 from dsel.error import InputError
 from dsel.protocol import World
 from dsel.state import State
-from dsel.training.checkpoint import load_model
-from dsel.training.evaluation import losses_on
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,9 @@ class Evaluate:
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write metrics.json."""
+        from dsel.training.checkpoint import load_model
+        from dsel.training.evaluation import losses_on
+
         trained = state.checkpoint_of(self.checkpoint)
         if trained is None:
             raise InputError(f"phases.{world.name}.checkpoint={self.checkpoint}: no phase of that name has trained before it")

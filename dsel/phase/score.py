@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dsel.artifact import fingerprint
 from dsel.error import InputError
@@ -20,10 +19,9 @@ from dsel.pool import TOKENS, Pool
 from dsel.protocol import Context, Executor, FittedScore, Scorer, World
 from dsel.scores import Scores
 from dsel.state import State
-from dsel.training.batches import Batches
-from dsel.training.checkpoint import load_model, save_model
-from dsel.training.evaluation import losses_on
-from dsel.training.fit import Plan, fit
+
+if TYPE_CHECKING:  # who trains nothing need not wait for torch and Lightning
+    import torch
 
 SHARD_SIZE = 4096
 
@@ -94,12 +92,18 @@ def _as_it_is(pool: Pool) -> Pool:
 
 
 def _num_parameters(state: State) -> int:
+    from dsel.training.checkpoint import load_model
+
     folder = state.checkpoint_of(None)
     return 0 if folder is None else sum(p.numel() for p in load_model(folder).parameters())
 
 
 def _load(state: State, world: World, name: str | None = None) -> torch.nn.Module:
     """A trained model of this run, frozen."""
+    import torch
+
+    from dsel.training.checkpoint import load_model
+
     folder = state.checkpoint_of(name)
     if folder is None:
         raise InputError(f"phases.{world.name}: the scorer looks at a trained model; put a train phase before it in pipeline")
@@ -112,6 +116,13 @@ def _tune(
     target: Pool, num_steps: int, batch_size: int, learning_rate: float, every: int, patience: int,
 ) -> torch.nn.Module:  # fmt: skip
     """A copy of the newest model fine-tuned on `target`, best on the held-out target; an artifact, so computed once."""
+    import torch
+
+    from dsel.training.batches import Batches
+    from dsel.training.checkpoint import load_model, save_model
+    from dsel.training.evaluation import losses_on
+    from dsel.training.fit import Plan, fit
+
     assert world.model is not None
     context = world.model.context
     options = [num_steps, batch_size, learning_rate, every, patience, repr(train)]
@@ -123,7 +134,7 @@ def _tune(
     def build(folder: Path) -> None:
         model = _load(state, world).requires_grad_(True)
         batches = Batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
-        optimizer = partial(train.optimizer, lr=learning_rate)  # type: ignore[call-arg]  # optimizers take lr
+        optimizer = partial(train.optimizer, lr=learning_rate)
         fit(model, world.objective, batches, plan, optimizer, train.trainer, measure, "tune", world.phase_seed("tune"))
         save_model(model, folder)
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import polars as pl
-import torch
+from typing import TYPE_CHECKING, Any
 
 from dsel.error import InputError
 from dsel.functional.schedule import SCHEDULES
 from dsel.pool import Pool
 from dsel.protocol import World
 from dsel.state import State
-from dsel.training.batches import Batches
-from dsel.training.checkpoint import load_model, load_training, save_model, save_training
-from dsel.training.evaluation import losses_on
-from dsel.training.fit import MakeTrainer, Plan, fit
-from dsel.training.module import MakeOptimizer
+
+if TYPE_CHECKING:  # a run that trains nothing builds this phase and need not wait for torch and Lightning
+    import torch
 
 STARTS = ("scratch", "weights", "resume")
 
@@ -34,8 +29,8 @@ class Train:
     the lowest validation loss, `patience` stops after so many curve points without a better one.
     """
 
-    optimizer: MakeOptimizer
-    trainer: MakeTrainer
+    optimizer: Callable[..., Any]  # of parameters
+    trainer: Callable[..., Any]  # of what a run sets
     data: str | Mapping[str, float] = "source"
     start: str = "scratch"
     checkpoint: str | None = None
@@ -65,6 +60,13 @@ class Train:
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write model, optimizer state and curve; returns tokens, optimizer steps and FLOPs (6 x parameters x tokens)."""
+        import polars as pl
+
+        from dsel.training.batches import Batches
+        from dsel.training.checkpoint import save_model, save_training
+        from dsel.training.evaluation import losses_on
+        from dsel.training.fit import Plan, fit
+
         assert world.model is not None, "the run prepares a model for every train phase"
         assert world.tokenizer is not None
         model, first, optimizer_state = self._begin(state, world)
@@ -104,6 +106,10 @@ class Train:
 
     def _begin(self, state: State, world: World) -> tuple[torch.nn.Module, int, dict[str, Any] | None]:
         """Model, step of the schedule, optimizer state."""
+        import torch
+
+        from dsel.training.checkpoint import load_model, load_training
+
         assert world.model is not None, "the run prepares a model for every train phase"
         assert world.tokenizer is not None
         if self.start == "scratch":
