@@ -49,7 +49,7 @@ OPTIMIZER = partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01, betas=(0.9, 0
 class Size:
     """How much is measured."""
 
-    documents: int = 600
+    documents: int = 1500
     steps: int = 30
     rounds: int = 4
     starts: int = 5

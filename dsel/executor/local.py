@@ -17,10 +17,10 @@ from dsel.protocol import Item, Result
 
 @dataclass(frozen=True)
 class Local:
-    """`num_workers` threads, null = one a core: torch, numpy, numba and pyarrow leave the interpreter's lock.
+    """`num_workers` threads: torch, numpy, numba and pyarrow leave the interpreter's lock. Null = one a core, or one for a GPU.
 
-    Only the items under way are in memory. Each worker has one core for its matrices, so that the results do not depend on
-    how many workers there are.
+    Only the items under way are in memory. How many cores a matrix product takes depends on the number of items, not of workers:
+    nor do the results.
     """
 
     num_workers: int | None = None
@@ -32,8 +32,9 @@ class Local:
     def map(self, work: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int], label: str, unit: str) -> Iterator[Result]:
         """The results, in the order of the items. The first error stops what has not begun."""
         under_way: deque[Future[Result]] = deque()
-        num_workers = min(self.num_workers or num_cores(), max(len(items), 1))
-        with progress(label, sum(sizes), unit) as bar, _one_core_each(), ThreadPoolExecutor(num_workers) as workers:
+        num_workers = self.num_workers or (1 if _has_gpu() else num_cores())
+        cores_each = max(1, num_cores() // max(len(items), 1))
+        with progress(label, sum(sizes), unit) as bar, _threads_of_torch(cores_each), ThreadPoolExecutor(num_workers) as workers:
             try:
                 for number, size in enumerate(sizes):
                     while len(under_way) < min(num_workers + 1, len(items) - number):
@@ -45,15 +46,20 @@ class Local:
                     future.cancel()
 
 
+def _has_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
+
+
 @contextmanager
-def _one_core_each() -> Iterator[None]:
-    """Matrix products stay in the thread that asks for them. Who uses no torch need not import it."""
+def _threads_of_torch(number: int) -> Iterator[None]:
+    """That many cores for a matrix product. Who uses no torch need not import it."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

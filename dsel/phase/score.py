@@ -23,7 +23,7 @@ from dsel.state import State
 if TYPE_CHECKING:  # who trains nothing need not wait for torch and Lightning
     import torch
 
-SHARD_SIZE = 4096
+SHARD_SIZE = 256  # documents: many enough to be sorted by length, few enough for every core to have some
 
 
 @dataclass(frozen=True)
