@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class Size:
     documents: int = 200_000
     peer_documents: int = 40_000
     target: int = 1_000
-    model: overhead.Size = overhead.Size()
-    vectors: knn.Size = knn.Size()
+    model: overhead.Size = field(default_factory=overhead.Size)
+    vectors: knn.Size = field(default_factory=knn.Size)
     megabytes: tuple[int, ...] = (10, 100, 1_000, 10_000)
 
 

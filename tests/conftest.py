@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from laboratory import Lab
 from made_up_corpus import tiny_config, write_files
 
 from dsel.artifact import Store
 from dsel.corpus import Corpus
 from dsel.pipeline import Run
+
+settings.register_profile("dsel", deadline=None)  # a busy machine is not an error
+settings.load_profile("dsel")
 
 
 @pytest.fixture(scope="session", autouse=True)

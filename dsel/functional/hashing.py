@@ -43,6 +43,12 @@ def remix(names: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
         return np.asarray(value ^ (value >> _S29), dtype=np.uint64)
 
 
+def draw_by_text(texts: Texts, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """`count` documents drawn by their texts and the seed, in an order that those decide: it does not hang on the others' order."""
+    names = hash_texts(texts)
+    return np.lexsort((names, remix(names, seed)))[:count].astype(np.int64)
+
+
 @nb.njit(nogil=True, cache=True)
 def _hash(data, offsets):  # type: ignore[no-untyped-def]
     names = np.empty(len(offsets) - 1, np.uint64)

@@ -82,12 +82,13 @@ class Ngrams:
         counts.sum_duplicates()
         return counts
 
-    def score(self, texts: Texts, weights: npt.NDArray[np.float64], normalize: bool = False) -> npt.NDArray[np.float64]:
-        """Sum of `weights` (bucket,) over each document's n-grams (document,); over the L2 norm of its counts where asked."""
+    def score(self, texts: Texts, weights: npt.NDArray[np.float64], distinct: bool = False) -> npt.NDArray[np.float64]:
+        """Sum of `weights` (bucket,) over each document's n-grams (document,). `distinct`: each bucket counts once, and the sum is over
+        the square root of their number, which is the product with a vector of zeros and ones scaled to norm 1."""
         parts = [np.empty(0)]
         weights = np.ascontiguousarray(weights, dtype=np.float64)
         for data, offsets in text_buffers(self._prepared(texts)):
-            parts.append(_score(data, offsets, *self._tables(), weights, normalize))
+            parts.append(_score(data, offsets, *self._tables(), weights, distinct))
         return np.concatenate(parts)
 
     def _prepared(self, texts: Texts) -> Texts:
@@ -208,7 +209,7 @@ def _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places
             at += width
             continue
         begin = at
-        one, two = np.uint64(of), np.uint64(7)
+        one, two = np.uint64(of) << _S32, np.uint64(7)  # above all letters: "b" and "`" must not be one
         while True:
             letter = np.uint64(lower[code])
             one = (one ^ letter) * _PRIME
@@ -277,27 +278,28 @@ def _list(data, offsets, kind, lower, order, num_buckets, memory):  # type: igno
 
 
 @nb.njit(nogil=True, cache=True)
-def _score(data, offsets, kind, lower, order, num_buckets, memory, weights, normalize):  # type: ignore[no-untyped-def]
+def _score(data, offsets, kind, lower, order, num_buckets, memory, weights, distinct):  # type: ignore[no-untyped-def]
     out, state, places = np.empty(BUFFER + order, np.int32), np.zeros((order, 2), np.uint64), np.zeros((order, 2), np.int64)
     scores = np.zeros(len(offsets) - 1)
-    counts = np.zeros(num_buckets if normalize else 1, np.int64)
+    seen = np.zeros(num_buckets if distinct else 1, np.bool_)
     for document in range(len(offsets) - 1):
         start, stop, num_tokens = np.uint64(offsets[document]), np.uint64(offsets[document + 1]), 0
-        at, total, square = start, 0.0, 0
+        at, total, number = start, 0.0, 0
         while at < stop:
             at, num_tokens, size = _fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
             for i in range(size):
-                total += weights[out[i]]
-            if normalize:
-                for i in range(size):
-                    square += 2 * counts[out[i]] + 1  # what one more adds to the sum of squares
-                    counts[out[i]] += 1
-        if normalize:
+                if not distinct:
+                    total += weights[out[i]]
+                elif not seen[out[i]]:
+                    seen[out[i]] = True
+                    number += 1
+                    total += weights[out[i]]
+        if distinct:
             if num_tokens * order <= BUFFER:  # all of it is still in `out`
                 for i in range(size):
-                    counts[out[i]] = 0
+                    seen[out[i]] = False
             else:
-                counts[:] = 0
-            total /= np.sqrt(max(square, 1))
+                seen[:] = False
+            total /= np.sqrt(max(number, 1))
         scores[document] = total
     return scores

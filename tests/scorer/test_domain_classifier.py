@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
+from dsel.functional.hashing import draw_by_text
 from dsel.functional.ngrams import Ngrams
 from dsel.pool import PLANTED
 from dsel.scorer.domain_classifier import DomainClassifier
@@ -24,11 +25,12 @@ def test_equals_scikit_learn(lab: Lab, options: dict[str, float]) -> None:
     fitted = scorer.fit(lab.source, lab.target, lab.context())
     source, target = lab.source.table["text"].to_pylist(), lab.target.table["text"].to_pylist()
     count = min(len(source), int(scorer.negatives * len(target)))
-    negatives = [source[row] for row in sorted(lab.context().rng.choice(len(source), count, replace=False))]
+    drawn = draw_by_text(lab.source.table["text"], count, int(lab.context().rng.integers(2**31)))
+    negatives = [source[row] for row in drawn]
     ngrams = Ngrams(scorer.max_ngram, scorer.num_features)
 
     def features(texts: list[str]) -> Any:
-        return normalize(ngrams.matrix(pa.array(texts)))
+        return normalize(ngrams.matrix(pa.array(texts)) > 0)
 
     reference = LogisticRegression(C=scorer.regularization, class_weight="balanced", max_iter=1000, solver="liblinear", random_state=0)
     reference.fit(features(target + negatives), [1] * len(target) + [0] * count)
@@ -42,3 +44,9 @@ def test_finds_the_domain(lab: Lab) -> None:
     unseen = [documents(domain, 15, seed=4) for domain in (TARGET_DOMAIN, *POOL_DOMAINS)]
     scores = fitted(lab.pool([row["text"] for rows in unseen for row in rows]).table)[:, 0]
     assert roc_auc_score(np.arange(60) < 15, scores) > 0.95
+
+
+def test_the_order_of_the_pool_does_not_matter_to_the_fit(lab: Lab) -> None:
+    order = np.random.default_rng(5).permutation(len(lab.source))
+    fitted = [DomainClassifier(negatives=1.0).fit(pool, lab.target, lab.context()) for pool in (lab.source, lab.source.take(order))]
+    np.testing.assert_array_equal(fitted[1](lab.source.table), fitted[0](lab.source.table))
