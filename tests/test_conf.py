@@ -57,7 +57,8 @@ def test_a_component_yaml_is_its_constructor(path: Path) -> None:
     assert target.startswith(f"dsel.{group}.")
     made = get_object(target)
     assert is_dataclass(made)
-    placed = {item.split("@")[1] for entry in node.pop("defaults", []) for item in [entry if isinstance(entry, str) else ""] if "@" in item}
+    entries = [entry for entry in node.pop("defaults", []) if isinstance(entry, str) and "@" in entry]
+    placed = {entry.split("@")[1].split(".")[0] for entry in entries}
     assert set(node) | placed == {field.name for field in fields(made)}
     if path.stem not in USUAL and not target.startswith(f"dsel.{group}.{path.stem}."):
         return

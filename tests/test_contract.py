@@ -74,14 +74,18 @@ def modules_of(value: Any) -> list[torch.nn.Module]:
     """Every model inside a fitted score."""
     if isinstance(value, torch.nn.Module):
         return [value]
-    return [m for f in fields(value) for m in modules_of(getattr(value, f.name))] if is_dataclass(value) else []
+    inside = [getattr(value, f.name) for f in fields(value)] if is_dataclass(value) else value if isinstance(value, tuple) else ()
+    return [module for part in inside for module in modules_of(part)]
 
 
 def with_batch_size(value: Any, size: int) -> Any:
     """The fitted score with every batch size in it changed."""
-    changes: dict[str, Any] = {f.name: size for f in fields(value) if f.name in ("batch_size", "tokens_per_batch")}
-    changes |= {f.name: with_batch_size(getattr(value, f.name), size) for f in fields(value) if is_dataclass(getattr(value, f.name))}
-    return replace(value, **changes)
+    if isinstance(value, tuple):
+        return tuple(with_batch_size(part, size) for part in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    changes: dict[str, Any] = {f.name: with_batch_size(getattr(value, f.name), size) for f in fields(value)}
+    return replace(value, **changes | {name: size for name in changes if name in ("batch_size", "tokens_per_batch")})
 
 
 def test_scores_are_a_finite_float32_column(fit: Fit, lab: Lab) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
+SPACING = 4
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
@@ -60,3 +63,40 @@ def middle_out(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The same units from the middle of the order outwards."""
     distance = np.abs(np.arange(len(order)) - (len(order) - 1) / 2)
     return order[np.argsort(distance, kind="stable")]
+
+
+@dataclass(frozen=True)
+class SampleRank:
+    """Where a number stands among those of a sample: the share of the sample above it, ties counting half.
+
+    `values` (knot,) ascend, `above` (knot,) are their shares; in between, shares are interpolated. Knots are the extremes, every
+    `SPACING`th value, and ties of many with their neighbours: in steps from value to value, noise in the last digit could be a whole
+    rank. Beyond the sample, where a quantile would say no more, the share goes on towards 0 (or 1) as 1 / (1 + distance / tail), so
+    the best of a large pool keep their order. The tails are how far the outer tenths of the sample reach on average.
+    """
+
+    values: npt.NDArray[np.float64]
+    above: npt.NDArray[np.float64]
+    lower_tail: float
+    upper_tail: float
+
+    @staticmethod
+    def of(sample: Floats) -> SampleRank:
+        """From the numbers of a sample (unit,), at least one, all finite."""
+        ordered = np.sort(sample.astype(np.float64))
+        values, counts = np.unique(ordered, return_counts=True)
+        above = (len(ordered) - np.cumsum(counts) + counts / 2) / len(ordered)
+        many = counts > max(1, len(ordered) / 100)
+        knots = (np.arange(len(values)) % SPACING == 0) | many | np.append(many[1:], True) | np.append(True, many[:-1])
+        tenth = max(2, len(ordered) // 10)
+        lower, upper = ordered[:tenth], ordered[-tenth:]
+        tails = float(lower[-1] - lower.mean()) or 1.0, float(upper.mean() - upper[0]) or 1.0
+        return SampleRank(values[knots], above[knots], *tails)
+
+    def share_above(self, numbers: Floats) -> npt.NDArray[np.float64]:
+        """Of each number (unit,), between 0 and 1; larger numbers have smaller shares."""
+        numbers = numbers.astype(np.float64)
+        share = np.interp(numbers, self.values, self.above)
+        share /= 1 + np.maximum(numbers - self.values[-1], 0) / self.upper_tail
+        below: npt.NDArray[np.float64] = 1 - (1 - share) / (1 + np.maximum(self.values[0] - numbers, 0) / self.lower_tail)
+        return np.where(numbers < self.values[0], below, share)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from dsel.functional.ranking import keyed_gumbel, keyed_uniform, middle_out, order_by, precision_recall, roc_auc
+from dsel.functional.ranking import SPACING, SampleRank, keyed_gumbel, keyed_uniform, middle_out, order_by, precision_recall, roc_auc
 
 few_values = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
 
@@ -65,3 +65,33 @@ def test_keyed_noise_has_the_right_distribution() -> None:
     assert abs(gumbel.var() - np.pi**2 / 6) < 0.08
     np.testing.assert_array_equal(keyed_uniform(ids[::-1], 1), uniform[::-1])
     assert abs(np.corrcoef(uniform, keyed_uniform(ids, 2))[0, 1]) < 0.03
+
+
+@given(st.lists(st.integers(-50, 50) | st.just(3), min_size=1, max_size=300))
+def test_a_sample_rank_is_the_share_above_with_ties_half(sample: list[int]) -> None:
+    array = np.array(sample, dtype=np.float32)
+    shares = SampleRank.of(array).share_above(array)
+    few = max(1, len(sample) / 100)
+    for value, share in zip(sample, shares.tolist(), strict=True):
+        exact = (sum(other > value for other in sample) + sum(other == value for other in sample) / 2) / len(sample)
+        is_knot = sample.count(value) > few or value in (min(sample), max(sample))
+        assert abs(share - exact) <= (0 if is_knot else SPACING * few / len(sample)) + 1e-12
+
+
+@given(st.lists(st.integers(-100, 100), min_size=1, max_size=50), st.lists(st.integers(-10_000, 10_000), max_size=50))
+def test_a_sample_rank_keeps_the_order_within_the_sample_and_beyond(sample: list[int], numbers: list[int]) -> None:
+    ordered = np.unique(np.array([*sample, *numbers], dtype=np.float32))
+    shares = SampleRank.of(np.array(sample, dtype=np.float32)).share_above(ordered)
+    assert (np.diff(shares) < 0).all()
+    assert ((shares > 0) & (shares < 1)).all()
+
+
+def test_a_sample_rank_orders_the_best_of_a_large_pool() -> None:
+    """In float32, as scores are kept: a quantile in steps would tie them all, and 1 - share would run out of digits."""
+    rng = np.random.default_rng(0)
+    pool = np.sort(rng.normal(size=1_000_000)).astype(np.float32)
+    rank = SampleRank.of(rng.choice(pool, 2000))
+    assert (pool > rank.values[-1]).sum() > 100
+    best = np.unique(pool[-10_000:])
+    assert len(np.unique(-rank.share_above(best).astype(np.float32))) == len(best)
+    assert np.abs(rank.share_above(pool) - np.arange(len(pool))[::-1] / len(pool)).max() < 0.05  # Kolmogorov: 1.36 / sqrt(2000) = 0.03
