@@ -5,7 +5,7 @@ report          cli, run, pipeline, tracking, result          (the program)
 data   model   scorer   selector   executor                   (components, side by side)
                 protocol                                      (the waist)
 sieve   stream   corpus   tokens   scores   selection   state   objective      (values)
-error   artifact   pool   progress   functional               (the ground)
+error   artifact   pool   progress   remote   functional      (the ground)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 import dsel
 
 PACKAGE = Path(dsel.__file__).parent
-GROUND = {"error", "artifact", "pool", "progress", "functional"}
+GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
 VALUES = {"sieve", "stream", "corpus", "tokens", "scores", "selection", "state", "objective"}
 WAIST = {"protocol"}
 BELOW = GROUND | VALUES | WAIST
