@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 log = logging.getLogger("dsel")
 
 DONE = "done.json"
+PART = ".part"  # ends the name of a file that is being written
 RELEASED = ("torch.", "pytorch_lightning.", "transformers.")  # packages with versions, which result.json states
 
 
@@ -61,7 +63,7 @@ def hash_code(config: Any) -> dict[str, str]:
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file to write, renamed to `path` at the end: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -71,6 +73,12 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(path: Path) -> None:
+    """Delete what a killed process left of writing `path`. Only for who knows that no other process is writing it."""
+    for part in path.parent.glob(f".{escape(path.name)}.*{PART}"):
+        part.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -103,7 +111,7 @@ class Store:
         if self.has(name, key):
             return path, True
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._locked(path):
+        with self.locked(path.name):
             if self.has(name, key):
                 return path, True
             for stale in self.root.glob(f".{path.name}.*.tmp"):  # we hold the lock: their owners are dead
@@ -120,14 +128,15 @@ class Store:
         return path, False
 
     @contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
+        """Alone with `name` among all runs that share this store; a killed one holds no lock."""
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.root / f".{path.name}.lock")
+        lock = FileLock(self.root / f".{name}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            log.info("%s: another run is computing it; waiting", path.name)
+            log.info("%s: another run is computing it; waiting", name)
             lock.acquire()
         try:
             yield

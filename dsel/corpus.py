@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.error import InputError
-from dsel.functional.hashing import hash_texts
+from dsel.functional.hashing import hash_texts, hex_names
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, Pool, fingerprint_table, read_table, write_table
 
 log = logging.getLogger("dsel")
@@ -187,8 +187,7 @@ def load(folder: Path) -> Corpus:
 def _conform(table: pa.Table) -> pa.Table:
     """The table with `id` (text's hash where the user gives none) and `dsel_row`, both of one type."""
     if ID not in table.column_names:
-        keys = [f"{key:016x}" for key in hash_texts(table[TEXT]).tolist()]
-        table = table.append_column(ID, pa.array(keys, pa.string()))
+        table = table.append_column(ID, hex_names(hash_texts(table[TEXT])))
     table = table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.string()))
     return table.set_column(table.column_names.index(ROW), ROW, table[ROW].cast(pa.int64()))
 

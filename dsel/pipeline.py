@@ -21,7 +21,10 @@ from dsel.stream import PoolStream
 
 log = logging.getLogger("dsel")
 
-SHARED_CODE = ("dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool")
+SHARED_CODE = (
+    "dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool",
+    "dsel.data.format", "dsel.data.text", "dsel.sieve",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Run:
             )
             tokenizer = _load_tokenizer(folder)
         executor = build(config["executor"], config["allow"])
-        stream: Stream = getattr(self.data, "stream", None) or PoolStream(corpus.source)
+        stream: Stream = getattr(self.data, "stream", None) or PoolStream(corpus.source, corpus.record["facts"].get("columns"))
         return World(
             "",
             config["seed"],
@@ -102,6 +105,12 @@ class Run:
             self.keys["tokenizer"],
             config,
         )
+
+    def check_outputs(self, finished: bool) -> None:
+        """Errors: a file stands where the run would write one. What this very run has put there is its own until it is finished."""
+        for name, phase in self.phases.items():
+            if refuse := getattr(phase, "refuse", None):
+                refuse(None if finished else self.keys[name])
 
     def fold(self, store: Store) -> State:
         """Run the phases in order; what is on disk already is read."""

@@ -92,8 +92,8 @@ class Stream(Protocol):
     """A source that is never in memory as a whole: pieces, which many readers may read in any order."""
 
     @property
-    def fingerprint(self) -> str:
-        """Changes with what the pieces hold, and with how they are read."""
+    def reading(self) -> str:
+        """Changes with how pieces are read."""
         ...
 
     @property
@@ -110,8 +110,9 @@ class Stream(Protocol):
         Rows that are none go into `sieve`."""
         ...
 
-    def rows(self, piece: Any) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:
-        """The readable rows of a piece as the user gave them, and their numbers, as `dsel_row` counts."""
+    def rows(self, piece: Any, wanted: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+        """These rows of a piece, by `dsel_row`, ascending, some at a time: the user's columns, and `dsel_name`, the hash of the text.
+        Errors: one of them cannot be read any more."""
         ...
 
 

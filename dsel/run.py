@@ -65,6 +65,7 @@ def run_cell(config: dict[str, Any], folder: Path, overrides: dict[str, str]) ->
         log.info("nothing to do: %s holds the result of this very run", folder)
         result = before
     else:
+        run.check_outputs(finished=before is not None)
         if before is not None:  # another config or code had the same overrides: keep what it found
             os.replace(folder / "result.json", folder / f"result.{before['fingerprint']}.json")
         log.info("%s", " ".join(f"{k}={v}" for k, v in overrides.items()) or config["name"])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsel.error import InputError
-from dsel.functional.hashing import hash_texts
+from dsel.functional.hashing import hash_texts, hex_names
 from dsel.pool import ID, TEXT
 
 OnBadRow = Literal["fail", "skip"]
@@ -43,6 +43,7 @@ class Sieve:
     side: str
     on_bad_row: OnBadRow = "fail"
     num_read: int = 0
+    num_bad: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     listed: list[str] = field(default_factory=list)
 
@@ -51,8 +52,14 @@ class Sieve:
         if bad and self.on_bad_row == "fail":
             more = f" ({len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
             raise InputError(f"{bad[0].where}: {bad[0].detail}{more}; mend it, or set data.on_bad_row=skip to drop such rows")
+        self.num_bad += len(bad)
         self.dropped.update(b.reason for b in bad)
         self.listed += [f"{b.where} {b.reason}" for b in bad[: MAX_LISTED - len(self.listed)]]
+
+    def accept(self, num_bad: int, listed: Sequence[str]) -> None:
+        """Take what an earlier run made of rows of which it skipped some. Errors: any, unless `on_bad_row` is skip."""
+        if num_bad and self.on_bad_row == "fail":
+            raise InputError(f"{listed[0]}: bad row ({num_bad - 1} more); mend it, or set data.on_bad_row=skip to drop such rows")
 
     def drop_short(self, table: pa.Table, min_characters: int) -> pa.Table:
         """The rows of at least `min_characters` characters; the others are counted, and never an error."""
@@ -75,13 +82,22 @@ class Sieve:
         """The table with no null id (a text's hash stands in). Errors: no document left."""
         if table.num_rows == 0:
             why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "none read"
-            raise InputError(f"{self.side}={where}: no documents left (dropped: {why}); give {self.side}= other data")
+            or_lower = " or lower data.min_characters" * bool(self.dropped["short"])
+            raise InputError(f"{self.side}={where}: no documents left (dropped: {why}); give {self.side}= other data{or_lower}")
         if ID in table.column_names and table[ID].null_count:
-            keys = pa.array([f"{key:016x}" for key in hash_texts(table[TEXT]).tolist()], pa.string())
             if f"{ID}_original" not in table.column_names:
                 table = table.append_column(f"{ID}_original", table[ID])
-            return table.set_column(table.column_names.index(ID), ID, pc.coalesce(table[ID], keys))
+            return fill_ids(table, hash_texts(table[TEXT]))
         return table
+
+
+def fill_ids(table: pa.Table, names: npt.NDArray[np.uint64]) -> pa.Table:
+    """The table with an `id` in every row: where there is none, the text's hash, which `names` gives."""
+    if ID in table.column_names and not table[ID].null_count:
+        return table
+    if ID not in table.column_names:
+        return table.append_column(ID, hex_names(names))
+    return table.set_column(table.column_names.index(ID), ID, pc.coalesce(table[ID], hex_names(names)))
 
 
 def draw(keys: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:

@@ -37,8 +37,7 @@ class Columns:
         """
         table = table.select([name for name in table.column_names if not name.startswith("dsel_")])
         if self.text not in table.column_names:
-            known = ", ".join(table.column_names) or "none"
-            raise InputError(f"{where}: no column {self.text!r} (columns: {known}); set data.text_column= to one of them")
+            raise self.lacking(table.column_names, where)
         kind = table.schema.field(self.text).type
         if not (_is_string(kind) or pa.types.is_null(kind)):
             raise InputError(f"{where}: column {self.text!r} holds {kind}, not strings; set data.text_column= to a text column")
@@ -47,6 +46,11 @@ class Columns:
                 changed = given != name or not _is_string(table.schema.field(given).type)
                 table = _put(table, name, _to_string(table[given], where, given, name), changed)
         return table
+
+    def lacking(self, names: Sequence[str], where: str) -> InputError:
+        """The error for rows that have the columns `names`, and no text among them."""
+        known = ", ".join(names) or "none"
+        return InputError(f"{where}: no column {self.text!r} (columns: {known}); set data.text_column= to one of them")
 
     def cut(self, table: pa.Table, max_characters: int | None) -> pa.Table:
         """The table with texts of at most `max_characters` characters; the whole ones stay under the name that they came with."""

@@ -35,6 +35,13 @@ def hash_texts(texts: Texts) -> npt.NDArray[np.uint64]:
     return np.concatenate([np.empty(0, np.uint64), *(_hash(data, offsets) for data, offsets in text_buffers(texts))])
 
 
+def hex_names(names: npt.NDArray[np.uint64]) -> pa.StringArray:
+    """Names (document,) as strings of 16 hexadecimal digits."""
+    digits = names.astype(">u8").tobytes().hex().encode()
+    ends = np.arange(len(names) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(names), pa.py_buffer(ends), pa.py_buffer(digits))
+
+
 def remix(names: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
     """Other names (document,) for the same texts, unrelated between seeds."""
     with np.errstate(over="ignore"):

@@ -56,7 +56,7 @@ class Choose:
             others |= {"piece": where, "row": table["row"].to_numpy(), "score": self.selector.reduced(values)}  # type: ignore[attr-defined]
             best.add(keys, names, place, costs, **others)
         chosen = best.result()
-        columns = {name: chosen[name] for name in ("piece", "row", "place", "score", "length") if name in chosen}
+        columns = {name: chosen[name] for name in ("piece", "row", "place", "name", "score", "length") if name in chosen}
         write_table(pa.table(columns | {"rank": np.arange(len(chosen["row"]))}), folder / CHOSEN)
         dropped = counts["dropped"] | ({"duplicate": counts["documents"] - distinct} if distinct not in (None, counts["documents"]) else {})
         record = {"read": counts["read"], "dropped": dropped, "listed": [line for p in pieces for line in p["listed"]][:100]}

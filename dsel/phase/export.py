@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsel.artifact import atomic, write_atomic
+from dsel.artifact import atomic, fingerprint, remove_parts, write_atomic
 from dsel.error import InputError
 from dsel.pool import ROW, Pool
 from dsel.protocol import World
@@ -30,7 +30,8 @@ class Export:
     """Writes the selection to `output` (.parquet, .jsonl or .csv), with all columns of the source's rows plus `dsel_rank`,
     `dsel_score` and `dsel_row` (row in the source), and `<output>.json` beside it, which says how it came about.
 
-    Neither is there before it is whole. An output that exists is an error, unless `overwrite`.
+    Neither is there before it is whole. An output that exists is an error, unless `overwrite`, or where this very run was
+    killed after it had put it there.
     """
 
     output: str
@@ -40,9 +41,6 @@ class Export:
         path = Path(self.output)
         if path.suffix not in SUFFIXES:
             raise InputError(f"output={self.output}: the extension must be one of {', '.join(SUFFIXES)}")
-        for file in (path, path.with_suffix(".json")):
-            if file.exists() and not self.overwrite:
-                raise InputError(f"output={self.output}: {file} exists already; delete it, give another name, or set overwrite=true")
         if path.is_dir():
             raise InputError(f"output={self.output}: is a folder; give a file in it")
         place = next(folder for folder in path.absolute().parents if folder.exists())  # what is missing below is made later
@@ -50,6 +48,16 @@ class Export:
             raise InputError(f"output={self.output}: {place} is not a folder")
         if not os.access(place, os.W_OK | os.X_OK):
             raise InputError(f"output={self.output}: the folder {place} is not writable; give another one")
+
+    def refuse(self, own: str | None) -> None:
+        """Errors: the output exists, and is not that of a killed run of fingerprint `own`."""
+        path = Path(self.output)
+        record = path.with_suffix(".json")
+        if self.overwrite or (own is not None and _writer(record) == own):
+            return
+        for file in (path, record):
+            if file.exists():
+                raise InputError(f"output={self.output}: {file} exists already; delete it, give another name, or set overwrite=true")
 
     needs_checkpoint = False  # it writes rows
     trains = False
@@ -71,7 +79,8 @@ class Export:
         output = Path(self.output)
         record = self._record(state, world)
         try:
-            _place(folder / f"rows{output.suffix}", output, json.dumps(record, indent=1, default=str))
+            with world.store.locked(f"output-{fingerprint(str(output.absolute()))}"):
+                _place(folder / f"rows{output.suffix}", output, json.dumps(record, indent=1, default=str))
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(f"output={self.output}: cannot be written ({reason}); mend that, or give another output=") from error
@@ -97,8 +106,18 @@ class Export:
         }
 
 
+def _writer(record: Path) -> str | None:
+    """Fingerprint of the run that wrote a record; None if it is no record of ours."""
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["fingerprints"]["run"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _place(rows: Path, output: Path, record: str) -> None:
     """Both files or none: the rows are copied in full beside `output` before any of them bears its name."""
+    remove_parts(output)
+    remove_parts(output.with_suffix(".json"))
     with atomic(output) as temporary:
         shutil.copyfile(rows, temporary)
         write_atomic(output.with_suffix(".json"), record)

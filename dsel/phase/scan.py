@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,24 +15,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dsel.artifact import Store, fingerprint, read_record
+from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
 from dsel.phase.score import Score, make_context
 from dsel.pool import DOMAIN, ID, ROW, TEXT, TOKENS, write_table
 from dsel.protocol import FittedScore, Stream, World
-from dsel.sieve import Sieve
+from dsel.sieve import Sieve, fill_ids
 from dsel.state import State
 from dsel.tokens import Tokenize
 
 INDEX = "pieces.json"
+CODE = ("dsel.functional", "dsel.training", "dsel.tokens", "dsel.objective", "dsel.pool", "dsel.sieve", "dsel.data", "dsel.phase")
 
 
 @dataclass(frozen=True)
 class Scan(Score):
     """Gives every document of the stream a number. A run that was killed goes on at the first piece that is not finished.
 
-    `count_tokens`: lengths are asked for, even if the scorer reads no tokens.
+    A piece's scores hang on the piece and on all that the scorer may look at (its options and code, the seed, the sample of
+    the source, the target, the models), not on the other pieces: where these stay the same, what is added to the source, or
+    changed in it, is scored alone. `count_tokens`: lengths are asked for, even if the scorer reads no tokens.
     """
 
     count_tokens: bool = False
@@ -42,7 +46,7 @@ class Scan(Score):
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
         tokenize = Tokenize(world.tokenizer) if world.tokenizer and (self.count_tokens or TOKENS in self.scorer.reads) else None
-        work = partial(score_piece, fitted, tokenize, world.stream, world.corpus.excluded, world.store, state.fingerprint)
+        work = partial(score_piece, fitted, tokenize, world.stream, world.corpus.excluded, world.store, _key(state, world))
         pieces = world.stream.pieces
         found = list(world.executor.map(work, pieces, [piece.num_bytes for piece in pieces], world.name, "bytes"))
         (folder / INDEX).write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -58,6 +62,16 @@ def _as_it_is(pool: Any) -> Any:
     return pool
 
 
+def _key(state: State, world: World) -> str:
+    """Changes with all that scores hang on, but for the piece."""
+    node = world.config["phases"].get(world.name, state.fingerprint)
+    pools = {name: pool.fingerprint for name, pool in world.corpus.pools().items()}
+    models = {name: folder.name for name, folder in state.checkpoints.items()}
+    code = hash_code(node) | {module: hash_module(module) for module in CODE}
+    excluded = hashlib.blake2b(world.corpus.excluded.tobytes(), digest_size=12).hexdigest()
+    return fingerprint(world.name, world.seed, node, world.config["model"], pools, models, code, excluded, world.stream.reading)
+
+
 def score_piece(
     fitted: FittedScore, tokenize: Tokenize | None, stream: Stream, excluded: npt.NDArray[np.uint64],
     store: Store, key: str, piece: Any,
@@ -70,11 +84,17 @@ def score_piece(
             parts.append(_score(fitted, tokenize, excluded, sieve, table, piece))
         table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         write_table(table.combine_chunks(), folder / "scores.arrow")
-        listed, dropped = sieve.listed, dict(sieve.dropped)
-        return {"read": sieve.num_read, "documents": table.num_rows, "dropped": dropped, "listed": listed}
+        counts = {"read": sieve.num_read, "documents": table.num_rows, "bad": sieve.num_bad}
+        return {**counts, "dropped": dict(sieve.dropped), "listed": sieve.listed}
 
-    folder, _ = store.get("piece", fingerprint(key, piece.key), build)
-    return {"artifact": folder.name, **read_record(folder)}
+    try:
+        folder, _ = store.get("piece", fingerprint(key, piece.key), build)
+    except Exception as error:
+        error.add_note(f"while {piece.path} was scored, from {piece.start}")
+        raise
+    record = read_record(folder)
+    stream.sieve().accept(record["bad"], record["listed"])
+    return {"artifact": folder.name, **record}
 
 
 def _score(
@@ -85,8 +105,7 @@ def _score(
     if leaked.any():
         sieve.dropped["also_in_target"] += int(leaked.sum())
         table, names = table.filter(pa.array(~leaked)), names[~leaked]
-    if ID not in table.column_names:
-        table = table.append_column(ID, pa.array([f"{name:016x}" for name in names.tolist()], pa.string()))
+    table = fill_ids(table, names)
     table = tokenize(table) if tokenize else table
     scores = fitted(table)
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))

@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 from dsel.error import InputError
 from dsel.phase.choose import CHOSEN, RECORD
 from dsel.phase.export import Export
-from dsel.pool import read_table
+from dsel.pool import NAME, ROW, read_table, write_table
 from dsel.protocol import Stream, World
 from dsel.state import State
+from dsel.stream import PoolStream
 
 PART_BYTES = 1 << 28  # of rows that are put in order at a time
+SPILL_BYTES = 1 << 26  # of rows that go to disk together
 RANK = "dsel_rank"
 
 
@@ -40,6 +42,7 @@ class Write(Export):
         for tables in world.executor.map(Pick(world.stream, chosen, with_file), items, [len(i) for i in items], world.name, "documents"):
             for table in tables:
                 spill.add(table)
+        spill.flush()
         path = folder / f"rows{Path(self.output).suffix}"
         try:
             _write(spill.parts(), spill.schema(), path)
@@ -52,6 +55,8 @@ class Write(Export):
         """Rows read and dropped by side, as the scan counted them for the source."""
         source = json.loads((state.artifacts["select"] / RECORD).read_text(encoding="utf-8"))
         record = world.corpus.record
+        if isinstance(world.stream, PoolStream):  # what was read is what the corpus was made of
+            source = {"read": record["read"]["source"], "dropped": record["dropped"]["source"], "listed": []}
         return {
             "chosen": int(state.metrics["selected_documents"]),
             "read": {"source": source["read"], "target": record["read"]["target"]},
@@ -69,22 +74,20 @@ class Pick:
     with_file: bool
 
     def __call__(self, which: npt.NDArray[np.int64]) -> list[pa.Table]:
-        """`which` rows of `chosen` are of one piece."""
+        """`which` rows of `chosen` are of one piece. Errors: the piece holds other texts than those that were scored."""
         wanted = self.chosen.take(pa.array(which)).sort_by("row")
-        rows = wanted["row"].to_numpy()
         piece = self.stream.pieces[wanted["piece"][0].as_py()]
-        found = []
-        for numbers, table in self.stream.rows(piece):
-            at = np.searchsorted(numbers, rows)
-            here = (at < len(numbers)) & (numbers[np.minimum(at, len(numbers) - 1)] == rows) if len(numbers) else np.zeros(len(rows), bool)
-            if not here.any():
-                continue
-            told = wanted.filter(pa.array(here))
-            added = {RANK: told["rank"], "dsel_score": told["score"], "dsel_row": told["place"]}
+        found, first = [], 0
+        for table in self.stream.rows(piece, wanted["row"].to_numpy()):
+            told = wanted.slice(first, table.num_rows)
+            first += table.num_rows
+            if not np.array_equal(table[NAME].to_numpy(), told["name"].to_numpy()):
+                raise InputError(f"{piece.path}: changed after it was scored: other texts stand in rows that were chosen; run again")
+            added = {RANK: told["rank"], "dsel_score": told["score"], ROW: table[ROW] if ROW in table.column_names else told["place"]}
             if self.with_file:
                 added["dsel_file"] = pa.array([piece.path] * told.num_rows, pa.string())
-            picked = table.take(pa.array(at[here]))
-            found.append(pa.table(dict(zip(picked.column_names, picked.columns, strict=True)) | added))
+            given = table.drop_columns([name for name in (NAME, ROW) if name in table.column_names])
+            found.append(pa.table(dict(zip(given.column_names, given.columns, strict=True)) | added))
         return found
 
 
@@ -96,16 +99,24 @@ class Spill:
         self.schemas: list[pa.Schema] = []
         self.files: list[Path] = []
         self.num_bytes = 0
+        self.held: list[pa.Table] = []  # of one schema: few rows of each of many pieces do not make as many files
 
     def add(self, table: pa.Table) -> None:
-        """Put rows on disk, sorted by rank."""
-        path = self.folder / f"spill-{len(self.files)}.arrow"
-        table = table.sort_by(RANK).combine_chunks()
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        self.files.append(path)
-        self.schemas.append(table.schema.remove_metadata())
+        """Put rows on disk, or hold them until there are more."""
+        table = table.replace_schema_metadata(None)
+        is_new = not self.schemas or table.schema != self.schemas[-1]
+        if is_new or sum(held.nbytes for held in self.held) > SPILL_BYTES:
+            self.flush()
+        self.held.append(table)
+        self.schemas += [table.schema] if is_new else []
         self.num_bytes += table.nbytes
+
+    def flush(self) -> None:
+        """Put what is held on disk, sorted by rank."""
+        if self.held:
+            self.files.append(self.folder / f"spill-{len(self.files)}.arrow")
+            write_table(pa.concat_tables(self.held).sort_by(RANK), self.files[-1])
+            self.held = []
 
     def schema(self) -> pa.Schema:
         """That all rows fit. Errors: types that do not go together."""

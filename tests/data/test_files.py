@@ -330,7 +330,7 @@ def test_jsonl_round_trip(texts: list[str], ascii_only: bool) -> None:
 def test_csv_round_trip(texts: list[str]) -> None:
     data = encode("csv", [{"text": t, "n": i} for i, t in enumerate(texts)])
     header = ["text", "n"]
-    for rows in (csv_format.parse(data, "x", Columns()), csv_format._parse_rows(data, "x", Columns(), header, 0)):
+    for rows in (csv_format.parse(data, "x", Columns()), csv_format._parse_rows(data, "x", Columns().names, header, 0)):
         assert (rows.table["text"].to_pylist(), rows.num_read, list(rows.bad)) == (texts, len(texts), [])
     assert len(csv_format.lines(data)) == len(texts)
 

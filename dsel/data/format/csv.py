@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,17 +20,19 @@ from dsel.sieve import Bad
 
 
 def parse(data: bytes, name: str, columns: Columns, before: Before = int) -> Rows:
-    """The rows of `data`. Errors: a header that names a column twice, a quote that is never closed."""
+    """The rows of `data`; all strings where it is a part of a file. Errors: a header that names a column twice, a quote that is
+    never closed."""
     header = _header(data, name)
+    strings = columns.names if before is int else header  # a part of a file says nothing of the others' types
     if data.count(b'"') % 2 == 0:  # else a quote may be open to the end, and the fast reader does not say so
         try:
-            table = _read(data, columns)
+            table = _read(data, strings)
             table.validate(full=True)
         except pa.ArrowException:
-            return _parse_rows(data, name, columns, header, before())
+            return _parse_rows(data, name, strings, header, before())
         if not any(pa.types.is_binary(field.type) for field in table.schema):  # binary: not UTF-8
             return Rows.whole(table)
-    return _parse_rows(data, name, columns, header, before())
+    return _parse_rows(data, name, strings, header, before())
 
 
 def lines(data: bytes) -> npt.NDArray[np.int64]:
@@ -38,15 +40,14 @@ def lines(data: bytes) -> npt.NDArray[np.int64]:
     return np.array([start + 1 for start, _, row, _ in _rows(data) if row is None or row], dtype=np.int64)[1:]
 
 
-def _read(data: bytes, columns: Columns) -> pa.Table:
-    """The table; text, ids and domains are never taken for numbers or dates."""
-    strings = dict.fromkeys(columns.names, pa.string())
+def _read(data: bytes, strings: Sequence[str]) -> pa.Table:
+    """The table; the columns `strings` are never taken for numbers or dates."""
     return read_in_blocks(
         lambda size: pa.csv.read_csv(
             io.BytesIO(data),
             read_options=pa.csv.ReadOptions(block_size=size),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(column_types=strings),
+            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(strings, pa.string())),
         ),
         len(data),
     )
@@ -64,7 +65,7 @@ def _header(data: bytes, name: str) -> list[str]:
     raise InputError(f"{name}: the file is empty; take it out or fill it")
 
 
-def _parse_rows(data: bytes, name: str, columns: Columns, header: list[str], before: int) -> Rows:
+def _parse_rows(data: bytes, name: str, strings: Sequence[str], header: list[str], before: int) -> Rows:
     """What `parse` gives, row by row: bad rows are taken out of the bytes, and the rest read fast."""
     raw = list(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
     kept, good, bad, number = [], [], [], -2  # the header has number -1
@@ -85,7 +86,7 @@ def _parse_rows(data: bytes, name: str, columns: Columns, header: list[str], bef
         else:
             kept.append("".join(raw[start:stop]))
             good += [number] if number >= 0 else []
-    table = _read("".join(kept).encode(), columns)
+    table = _read("".join(kept).encode(), strings)
     return Rows(table, np.array(good, dtype=np.int64), number + 1, bad)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +22,7 @@ LINES = {".jsonl": jsonl.lines, ".json": jsonl.lines, ".csv": csv.lines, ".txt":
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 KNOWN = f"{', '.join(PARSERS)}, each also with {' or '.join(COMPRESSIONS)}"
 BOM = b"\xef\xbb\xbf"
+CHUNK_BYTES = 1 << 24
 
 
 def find_files(given: object, side: str) -> list[Path]:
@@ -73,15 +74,23 @@ def split_name(path: Path) -> tuple[str, str | None]:
     return inner.suffix.lower(), compression
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content, decompressed, without a byte order mark. Errors: unreadable, broken compression, empty."""
+def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The file's content, decompressed, some at a time. Errors: unreadable, broken or cut off: after which line."""
+    num_lines = 0
     try:
         with pa.input_stream(str(path), compression=split_name(path)[1]) as stream:
-            data: bytes = stream.read()
+            while chunk := stream.read(chunk_bytes):
+                yield chunk
+                num_lines += chunk.count(b"\n")
     except OSError as error:
         message = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({message}); write the file again, or take it out") from error
-    data = data.removeprefix(BOM)
+        place = f" after line {num_lines}" if num_lines else ""
+        raise InputError(f"{path}: cannot be read{place} ({message}); write the file again, or take it out") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content, decompressed, without a byte order mark. Errors: unreadable, broken compression, empty."""
+    data = b"".join(read_chunks(path)).removeprefix(BOM)
     if not data.strip():
         raise InputError(f"{path}: the file is empty; take it out or fill it")
     return data

@@ -18,17 +18,20 @@ from dsel.sieve import Bad
 def parse(data: bytes, name: str, columns: Columns, before: Before = int) -> Rows:
     """The rows of `data`. Errors: not Parquet, truncated, two columns of a name, broken strings in nested ones."""
     with naming(name):
-        table = pa.parquet.read_table(pa.BufferReader(data))
+        table = pa.parquet.read_table(pa.BufferReader(data), page_checksum_verification=True)
     return check(table, name, before())
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Errors of reading, with the file's name."""
+def naming(name: str, row: int | None = None) -> Iterator[None]:
+    """Errors of reading, with the file's name, and the row from which on was read."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: not a whole Parquet file ({str(error).splitlines()[0]}); write it again") from error
+        place = "" if row is None else f" from row {row} on"
+        raise InputError(
+            f"{name}: not a whole Parquet file{place} ({str(error).splitlines()[0]}); write it again, or take it out"
+        ) from error
 
 
 def check(table: pa.Table, name: str, first: int = 0) -> Rows:
@@ -56,7 +59,7 @@ def _parse_strings(table: pa.Table, name: str, message: str, first: int) -> Rows
             except UnicodeDecodeError as error:
                 faults.setdefault(number, f"invalid UTF-8 in column {field.name!r} (byte {value[error.start]:#04x} at {error.start})")
     if not faults:
-        raise InputError(f"{name}: broken Parquet content ({message.splitlines()[0]}); write it again")
+        raise InputError(f"{name}: broken Parquet content from row {first} on ({message.splitlines()[0]}); write it again")
     good = np.array([i for i in range(table.num_rows) if i not in faults], dtype=np.int64)
     bad = [Bad(name, first + number, "invalid_utf8", detail, in_line=False) for number, detail in sorted(faults.items())]
     return Rows(table.take(pa.array(good)), good, table.num_rows, bad)

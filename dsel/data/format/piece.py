@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 
 from dsel.artifact import fingerprint
 from dsel.data.format import parquet
-from dsel.data.format.file import BOM, parse, places, read_bytes, split_name
+from dsel.data.format.file import BOM, CHUNK_BYTES, parse, places, read_bytes, read_chunks, split_name
 from dsel.data.format.rows import Before, Rows
+from dsel.data.format.split import MOST_ROW_BYTES, first_end, split
 from dsel.data.text import Columns
 from dsel.error import InputError
 from dsel.sieve import Bad
 
 PIECE_BYTES = 1 << 26
-BLOCK_BYTES = 1 << 24  # of lines that are parsed at a time
-ROWS_PER_BATCH = 1 << 14
-NEW_LINE, QUOTE = 10, 34
+BLOCK_BYTES = CHUNK_BYTES  # of lines that are parsed at a time
+MOST_ROWS = 1 << 14  # of Parquet that are parsed at a time, or as many as make up `BLOCK_BYTES`
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class Piece:
     num_bytes: int
     size: int
     time: int
+    whole: bool  # whether it is all of the file
 
     @property
     def key(self) -> str:
         """Changes with the file, as far as its name, size and time tell, and with the part."""
-        return fingerprint(self.path, self.start, self.stop, self.size, self.time)
+        return fingerprint(str(Path(self.path).absolute()), self.start, self.stop, self.size, self.time)
 
     def check(self) -> None:
         """Errors: the file is gone, or not the one that was cut."""
@@ -85,30 +86,35 @@ def cut(path: Path, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     else:
         bounds = [*range(0, state.st_size, piece_bytes), state.st_size]
     share = state.st_size / max(bounds[-1], 1)  # bytes of a row group, more or less
-    return [Piece(str(path), a, b, round((b - a) * share), state.st_size, state.st_mtime_ns) for a, b in pairwise(bounds)]
+    whole = len(bounds) == 2
+    return [Piece(str(path), a, b, round((b - a) * share), state.st_size, state.st_mtime_ns, whole) for a, b in pairwise(bounds)]
 
 
 def read_piece(piece: Piece, columns: Columns, only: Collection[str] = (), block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The rows of a piece, a block at a time; with `only` no more than these columns of a Parquet file.
 
-    Errors: a broken file, one that has changed; see the formats.
+    All columns of CSV are strings: it has no types, and a part says nothing of the others'. A file without rows is one bad
+    row. Errors: a broken file, one that has changed; see the formats.
     """
     piece.check()
-    path = Path(piece.path)
+    path, num_read = Path(piece.path), 0
+    for block in _blocks(piece, path, columns, only, block_bytes):
+        num_read += block.rows.num_read
+        yield block
+    if num_read == 0 and piece.whole:
+        bad = Bad(piece.path, 1, "empty_file", "the file is empty", in_line=split_name(path)[0] != ".parquet")
+        yield Block(Rows(pa.table({}), np.empty(0, np.int64), 0, [bad]), 0, path)
+    piece.check()
+
+
+def _blocks(piece: Piece, path: Path, columns: Columns, only: Collection[str], block_bytes: int) -> Iterator[Block]:
     kind, compression = split_name(path)
     if kind != ".parquet":
-        num_read = 0
-        for block in _blocks_of_lines(piece, path, columns, block_bytes):
-            num_read += block.rows.num_read
-            yield block
-        if num_read == 0 and (piece.start, piece.stop) == (0, piece.size):
-            bad = [Bad(piece.path, 1, "empty_file", "the file is empty")]
-            yield Block(Rows(pa.table({}), np.empty(0, np.int64), 0, bad), 0, path)
+        yield from _blocks_of_lines(piece, path, columns, block_bytes)
     elif compression:
         yield Block(parse(read_bytes(path), path, columns), 0, path)
     else:
-        yield from _batches(piece, path, only)
-    piece.check()
+        yield from _batches(piece, path, columns, only, block_bytes)
 
 
 def _row_groups(path: Path, piece_bytes: int) -> list[int]:
@@ -120,18 +126,22 @@ def _row_groups(path: Path, piece_bytes: int) -> list[int]:
         if size >= piece_bytes:
             bounds.append(group + 1)
             size = 0
-    return bounds if bounds[-1] == metadata.num_row_groups else [*bounds, metadata.num_row_groups]
+    return bounds if len(bounds) > 1 and bounds[-1] == metadata.num_row_groups else [*bounds, metadata.num_row_groups]
 
 
-def _batches(piece: Piece, path: Path, only: Collection[str]) -> Iterator[Block]:
+def _batches(piece: Piece, path: Path, columns: Columns, only: Collection[str], block_bytes: int) -> Iterator[Block]:
     with parquet.naming(piece.path):
-        file = pq.ParquetFile(path)
-        above = sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
-        wanted = [name for name in file.schema_arrow.names if name in only] if only else None
-        batches = file.iter_batches(ROWS_PER_BATCH, row_groups=range(piece.start, piece.stop), columns=wanted)
+        file = pq.ParquetFile(path, page_checksum_verification=True)  # where the file has checksums: else damage may read well
+        groups = [file.metadata.row_group(group) for group in range(piece.stop)]
+        above, num_rows = (sum(group.num_rows for group in some) for some in (groups[: piece.start], groups[piece.start :]))
+        num_bytes = sum(group.total_byte_size for group in groups[piece.start :])
+        names = file.schema_arrow.names
+        wanted = [name for name in names if name in only] if columns.text in only and columns.text in names else None
+        most = max(1, min(MOST_ROWS, block_bytes * num_rows // max(num_bytes, 1)))
+        batches = file.iter_batches(most, row_groups=range(piece.start, piece.stop), columns=wanted)
     first = 0
     while True:
-        with parquet.naming(piece.path):
+        with parquet.naming(piece.path, above + first):
             batch = next(batches, None)
         if batch is None:
             return
@@ -143,11 +153,14 @@ def _batches(piece: Piece, path: Path, only: Collection[str]) -> Iterator[Block]
 def _blocks_of_lines(piece: Piece, path: Path, columns: Columns, block_bytes: int) -> Iterator[Block]:
     first, lines, header, blank = 0, 0, b"", b""
     is_csv = split_name(path)[0] == ".csv"
-    for data in _split(_chunks(piece, path, block_bytes), _end_of_csv if is_csv else _end_of_lines):
+    for data in split(_chunks(piece, path, block_bytes), is_csv):
+        if len(data) >= MOST_ROW_BYTES:
+            line = _Before(piece, lines)() + 1
+            raise InputError(f"{path}:{line}: a row of over {MOST_ROW_BYTES} bytes{' or an open quote' * is_csv}; mend it")
         text = data if lines or piece.start else data.removeprefix(BOM)
         if is_csv and not header:
             text, blank = blank + text, b""
-            header = text[: _first_end(text)]
+            header = text[: first_end(text)]
             if not header.strip():
                 header, blank = b"", text  # nothing but blank lines so far
                 continue
@@ -183,68 +196,33 @@ def _seek_line(file: Any, start: int, count: bool = False) -> int:
         at += len(chunk)
     if start:
         file.seek(start - 1)
-        num_lines += file.readline().endswith(b"\n")
+        num_lines += any(part.endswith(b"\n") for part in _rest_of_line(file))
     return num_lines
+
+
+def _rest_of_line(file: Any) -> Iterator[bytes]:
+    """To the end of the line, which may be long, or of the file."""
+    while part := file.readline(BLOCK_BYTES):
+        yield part
+        if part.endswith(b"\n"):
+            return
 
 
 def _chunks(piece: Piece, path: Path, block_bytes: int) -> Iterator[bytes]:
     """The piece's bytes, to the end of its last line."""
-    compression = split_name(path)[1]
+    if split_name(path)[1]:
+        yield from read_chunks(path, block_bytes)
+        return
     try:
-        if compression:
-            with pa.input_stream(str(path), compression=compression) as stream:
-                while chunk := stream.read(block_bytes):
-                    yield chunk
-            return
         with path.open("rb") as file:
             _seek_line(file, piece.start)
+            chunk = b"\n"
             while (left := piece.stop - file.tell()) > 0:
                 chunk = file.read(min(block_bytes, left))
                 if not chunk:
                     return
-                yield chunk if file.tell() < piece.stop or chunk.endswith(b"\n") else chunk + file.readline()
+                yield chunk
+            if not chunk.endswith(b"\n"):
+                yield from _rest_of_line(file)
     except OSError as error:
-        message = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({message}); write the file again, or take it out") from error
-
-
-def _split(chunks: Iterator[bytes], find_end: Callable[[bytes], int]) -> Iterator[bytes]:
-    """The chunks' bytes in blocks that end where a row does."""
-    held: list[bytes] = []  # of a row longer than a chunk: joined once, when it ends
-    for chunk in chunks:
-        if find_end is _end_of_lines and NEW_LINE not in chunk:
-            held.append(chunk)
-            continue
-        data = b"".join([*held, chunk])
-        end = find_end(data)
-        held = [data[end:]]
-        if end:
-            yield data[:end]
-    if data := b"".join(held):
-        yield data
-
-
-def _end_of_lines(data: bytes) -> int:
-    return data.rfind(b"\n") + 1
-
-
-def _csv_ends(data: bytes) -> npt.NDArray[np.int64]:
-    """Where rows end: line breaks after an even number of quotes."""
-    letters = np.frombuffer(data, np.uint8)
-    open_quote = np.cumsum(letters == QUOTE, dtype=np.int32) & 1
-    return np.flatnonzero((letters == NEW_LINE) & (open_quote == 0)) + 1
-
-
-def _end_of_csv(data: bytes) -> int:
-    ends = _csv_ends(data)
-    return int(ends[-1]) if len(ends) else 0
-
-
-def _first_end(data: bytes) -> int:
-    """Where the header ends: the first row that is not blank."""
-    start = 0
-    for end in _csv_ends(data).tolist():
-        if data[start:end].strip():
-            return int(end)
-        start = end
-    return len(data)
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); write the file again, or take it out") from error
