@@ -341,7 +341,7 @@ def test_mistakes_name_their_key(make: Callable[[], Any], key: str) -> None:
 FILL = {"suffix": "probe", "total_steps": 4}
 
 
-AFTER_SCAN = ("choose", "write")
+AFTER_SCAN = ("appraise", "choose", "write")
 
 
 @pytest.fixture(params=names("phase"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,50 @@ def roc_auc(values: Floats, positive: npt.NDArray[np.bool_]) -> float:
     mean_rank = np.cumsum(counts) - (counts - 1) / 2  # rank 1 = smallest; ties share the mean of their ranks
     rank_sum = float(mean_rank[inverse][positive].sum())
     return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
+
+
+MOST_HELD = 1 << 25  # values of the smaller class that are in memory for an exact area
+FINE_BITS = 22
+Part = tuple[Floats, npt.NDArray[np.bool_]]
+
+
+def roc_auc_of_parts(parts: Callable[[], Iterator[Part]], most_held: int = MOST_HELD) -> tuple[float, float]:
+    """`roc_auc` of float32 values that are never in memory together, and a bound on its error; `parts()` begins anew each time.
+
+    The smaller class is held, and the other counted against it: exact, error 0. Where that is over `most_held` as well, both
+    are counted in 2**22 bins, and pairs within a bin as halves: the bound is half their share.
+    """
+    sizes = [0, 0]
+    for _, positive in parts():
+        found = int(positive.sum())
+        sizes = [sizes[0] + len(positive) - found, sizes[1] + found]
+    num_pairs = sizes[0] * sizes[1]
+    if not num_pairs:
+        return float("nan"), 0.0
+    if min(sizes) > most_held:
+        return _binned_auc(parts)
+    held_class = sizes[1] <= sizes[0]
+    held = np.sort(np.concatenate([values[positive == held_class] for values, positive in parts()]))
+    twice = 0  # of the pairs in which the held value is smaller; ties count half
+    for values, positive in parts():
+        others = values[positive != held_class]
+        twice += int(np.searchsorted(held, others, "left").sum()) + int(np.searchsorted(held, others, "right").sum())
+    share = twice / (2 * num_pairs)
+    return (1 - share if held_class else share), 0.0
+
+
+def _binned_auc(parts: Callable[[], Iterator[Part]]) -> tuple[float, float]:
+    counts = np.zeros((2, 1 << FINE_BITS), np.float64)
+    for values, positive in parts():
+        bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # + 0: minus zero is zero
+        order = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)) >> np.uint32(32 - FINE_BITS)
+        for row, some in ((0, ~positive), (1, positive)):
+            counts[row] += np.bincount(order[some], minlength=1 << FINE_BITS)
+    negative, positive_counts = counts
+    num_pairs = negative.sum() * positive_counts.sum()
+    within = float(positive_counts @ negative) / 2
+    below = np.cumsum(negative) - negative
+    return (float(positive_counts @ below) + within) / num_pairs, within / num_pairs
 
 
 def precision_recall(selected: npt.NDArray[np.int64], positive: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -91,11 +91,16 @@ class Export:
         assert state.selection is not None
         return {"chosen": len(state.selection.units)} | {key: world.corpus.record[key] for key in ("read", "dropped", "listed")}
 
+    def quality(self, state: State) -> dict[str, Any]:
+        """What is known of the selection beside its metrics; nothing here."""
+        return {}
+
     def _record(self, state: State, world: World) -> dict[str, Any]:
         return {
             "output": Path(self.output).name,
             **self.counts(state, world),
             "metrics": dict(state.metrics),
+            **self.quality(state),
             "fingerprints": {
                 "source": world.corpus.source.fingerprint,
                 "target": world.corpus.target.fingerprint,

@@ -19,7 +19,7 @@ from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_recor
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
 from dsel.phase.score import Score, make_context
-from dsel.pool import DOMAIN, ID, ROW, TEXT, TOKENS, write_table
+from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, TOKENS, write_table
 from dsel.protocol import FittedScore, Stream, World
 from dsel.sieve import Sieve, fill_ids
 from dsel.state import State
@@ -41,7 +41,10 @@ class Scan(Score):
     count_tokens: bool = False
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
-        """Write pieces.json: the artifact of each piece (`scores.arrow`: row, name, score, length, domain), in order, and its counts."""
+        """Write pieces.json: the artifact of each piece, in order, and its counts.
+
+        Its `scores.arrow` has row, name, score_*, size (characters), and where known length (tokens), domain and planted.
+        """
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
@@ -117,8 +120,11 @@ def _score(
         )
     columns: dict[str, Any] = {"row": table[ROW], "name": names}
     columns |= {f"score_{target}": scores[:, target] for target in range(scores.shape[1])}
+    columns["size"] = pc.utf8_length(table[TEXT])
     if TOKENS in table.column_names:
         columns["length"] = pc.list_value_length(table[TOKENS])
     if DOMAIN in table.column_names:
         columns["domain"] = table[DOMAIN]
+    if PLANTED in table.column_names:
+        columns["planted"] = table[PLANTED]
     return pa.table(columns)

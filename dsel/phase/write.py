@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsel.error import InputError
+from dsel.phase.appraise import QUALITY
 from dsel.phase.choose import CHOSEN, RECORD
 from dsel.phase.export import Export
 from dsel.pool import NAME, ROW, read_table, write_table
@@ -63,6 +64,11 @@ class Write(Export):
             "dropped": {"source": source["dropped"], "target": record["dropped"]["target"]},
             "listed": [*source["listed"], *record["listed"]],
         }
+
+    def quality(self, state: State) -> dict[str, Any]:
+        """What an appraise phase named quality found, if there was one."""
+        path = state.artifacts["quality"] / QUALITY if "quality" in state.artifacts else None
+        return {"quality": json.loads(path.read_text(encoding="utf-8"))} if path and path.is_file() else {}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A Hydra callback that reports on a sweep when its last cell is done."""
+"""A Hydra callback that reports on a sweep when its last cell is done, and on a single selection."""
 
 from __future__ import annotations
 
@@ -24,5 +24,19 @@ class Report(Callback):
 
         try:
             build(Path(config.hydra.sweep.dir), formats=FORMATS if self.images else ())
+        except (InputError, OSError) as error:
+            print(f"report: not written: {error}", file=sys.stderr)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print what a selection from a stream found, and where its page is; nothing for a run that failed."""
+        value = getattr(kwargs.get("job_return"), "_return_value", None)
+        if isinstance(value, BaseException) or value != value:  # what a failed run returns is not a number
+            return
+        from dsel.report.selection import build_selection, read_selection
+
+        try:
+            selection = read_selection(Path(config.hydra.run.dir))
+            if selection is not None:
+                build_selection(selection)
         except (InputError, OSError) as error:
             print(f"report: not written: {error}", file=sys.stderr)

@@ -40,7 +40,7 @@ def score_histogram(compositions: list[dict[str, Any]]) -> pl.DataFrame:
     rows = []
     for content in _first_of_series(compositions, "histogram"):
         edges = content["histogram"].get("edges", [])
-        for kind in ("pool", "planted", "selected"):
+        for kind in ("pool", "planted", "positive", "selected"):
             counts = content["histogram"].get(kind) or []
             if len(edges) != len(counts) + 1 or not sum(counts):
                 continue

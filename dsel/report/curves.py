@@ -163,18 +163,19 @@ def _count_seeds(curves: pl.DataFrame, first: str, second: str, loss: str) -> tu
 
 
 def read_compositions(sweep: Sweep, problems: list[str]) -> list[dict[str, Any]]:
-    """What `composition.json` holds for each cell that selected, with LABELS added."""
+    """What `composition.json` holds for each cell that selected, or `quality.json` after a scan, with LABELS added."""
     found = []
     for cell, labels in _cells(sweep):
-        folder = cell.artifact("select")
-        if folder is None or not (folder / "composition.json").is_file():
+        places = [(cell.artifact("select"), "composition.json"), (cell.artifact("quality"), "quality.json")]
+        path = next((folder / name for folder, name in places if folder is not None and (folder / name).is_file()), None)
+        if path is None:
             continue
         try:
-            content = read_json(folder / "composition.json")
+            content = read_json(path)
             if not isinstance(content, dict):
                 raise InputError("is not a mapping")
         except InputError as error:
-            problems.append(f"{cell.folder}: composition.json {error}; left out")
+            problems.append(f"{cell.folder}: {path.name} {error}; left out")
             continue
         found.append(content | labels)
     return found

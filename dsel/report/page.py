@@ -5,12 +5,11 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from functools import cache
-from importlib.resources import files
-from typing import Any
 
 from dsel.report.chart import vega_lite_version
 from dsel.report.content import Content
 from dsel.report.results import Sweep, spell
+from dsel.report.template import fill
 
 TEMPLATE = "page.html.jinja"
 COSTS = ("seconds", "tokens", "optimizer_steps", "scoring_passes", "flops", "peak_memory_mb")
@@ -18,13 +17,9 @@ COSTS = ("seconds", "tokens", "optimizer_steps", "scoring_passes", "flops", "pea
 
 def render(content: Content) -> str:
     """The page. Its text is escaped; its charts are drawn by one embedded copy of Vega."""
-    import jinja2
-
     sweep = content.sweep
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["number"] = _number
-    template = environment.from_string(files("dsel.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    return fill(
+        TEMPLATE,
         content=content,
         title=sweep.name.replace("_", " "),
         question=sweep.ask("question"),
@@ -90,14 +85,3 @@ def _versions(sweep: Sweep) -> list[tuple[str, str]]:
         for name, value in (("git commit", record.get("git_commit")), ("device", record.get("cost", {}).get("device"))):
             found.update([(name, str(value))] if value else [])
     return [*sorted(found), ("python of this report", platform.python_version())]
-
-
-def _number(value: Any) -> str:
-    """A cost: 81.2, 2.0M, 1.0e13."""
-    if value is None:
-        return ""
-    if abs(value) >= 1e10:
-        return f"{value:.2e}".replace("e+", "e")
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:,.1f}M"
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.1f}"

@@ -56,11 +56,12 @@ def draw_scores(histogram: pl.DataFrame) -> Chart | None:
     """
     if histogram.is_empty():
         return None
-    kinds = ["pool", "planted", "selected"]
+    colours = {"pool": POOL, "planted": "#D55E00", "positive": "#D55E00", "selected": "#0072B2"}
+    kinds = [kind for kind in colours if kind in set(histogram["kind"])]
     colour = alt.Color(
         "kind:N",
         sort=kinds,
-        scale=alt.Scale(domain=kinds, range=[POOL, "#D55E00", "#0072B2"]),
+        scale=alt.Scale(domain=kinds, range=[colours[kind] for kind in kinds]),
         legend=alt.Legend(title=None, orient="top"),
     )
     names = histogram["series"].unique(maintain_order=True).to_list()

@@ -24,6 +24,8 @@ METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
     ("metrics.selector_precision", "precision", 3, "high"),
     ("metrics.selector_recall", "recall", 3, "high"),
     ("metrics.selector_auc", "AUC", 3, "high"),
+    ("metrics.kl_reduction", "KL reduction", 3, "high"),
+    ("metrics.near_duplicates", "near-duplicates", 3, "low"),
     ("cost.seconds", "seconds", 1, None),
 )
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "·": r"$\cdot$"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from dsel.functional.ranking import SPACING, SampleRank, keyed_gumbel, keyed_uniform, middle_out, order_by, precision_recall, roc_auc
+from dsel.functional.ranking import (
+    SPACING,
+    SampleRank,
+    keyed_gumbel,
+    keyed_uniform,
+    middle_out,
+    order_by,
+    precision_recall,
+    roc_auc,
+    roc_auc_of_parts,
+)
 
 few_values = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
 
@@ -26,6 +37,31 @@ def test_auc_equals_scikit_learn_with_ties(rows: list[tuple[int, bool]]) -> None
         assert math.isnan(roc_auc(values, positive))
     else:
         assert roc_auc(values, positive) == pytest.approx(roc_auc_score(positive, values), abs=1e-12)
+
+
+def in_parts(values: np.ndarray, positive: np.ndarray, size: int) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    return lambda: ((values[at : at + size], positive[at : at + size]) for at in range(0, len(values), size))
+
+
+@given(few_values, st.integers(1, 7))
+def test_auc_of_parts_is_that_of_the_whole(rows: list[tuple[int, bool]], size: int) -> None:
+    values, positive = np.array([v for v, _ in rows], np.float32), np.array([p for _, p in rows])
+    auc, error = roc_auc_of_parts(in_parts(values, positive, size))
+    assert error == 0
+    assert auc == pytest.approx(roc_auc(values, positive), abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1.0, 1e6])
+def test_auc_in_bins_keeps_its_bound(spread: float) -> None:
+    rng = np.random.default_rng(0)
+    positive = rng.random(20_000) < 0.3
+    values = (rng.normal(size=20_000) * spread + positive * spread + 5).astype(np.float32)
+    values[:100] = np.where(rng.random(100) < 0.5, 0.0, -0.0)
+    auc, error = roc_auc_of_parts(in_parts(values, positive, 999), most_held=10)
+    exact = roc_auc_score(positive, values)
+    assert error > 0
+    assert abs(auc - exact) <= error
+    assert error < 1e-3 or spread < 1e-3  # values that a thousandth part sets apart
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.randoms(use_true_random=False))

@@ -1,0 +1,41 @@
+"""What all pages share: templates with one style sheet, and how numbers are written."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+STYLE = "style.css"
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this package, with the style sheet that all pages share. Text is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = _number
+    here = files("dsel.report")
+    style = here.joinpath(STYLE).read_text(encoding="utf-8")
+    return environment.from_string(here.joinpath(template).read_text(encoding="utf-8")).render(style=style, **values)
+
+
+def _number(value: Any) -> str:
+    """A cost: 81.2, 2.0M, 1.0e13."""
+    if value is None:
+        return ""
+    if abs(value) >= 1e10:
+        return f"{value:.2e}".replace("e+", "e")
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:,.1f}M"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.1f}"
+
+
+def percent(share: float | None) -> str:
+    """A share: 83.4 %, 0.25 %, < 0.01 %."""
+    if share is None:
+        return ""
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    if 0 < share < 0.0001:
+        return "< 0.01 %"
+    return f"{share:.2%}".replace("%", " %") if 0 < share < 0.01 else f"{share:.1%}".replace("%", " %")
