@@ -159,7 +159,8 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
         "holdout": source.filter(pa.array(held)),
         **{part: target.take(pa.array(np.sort(rows[part]))) for part in ("target", "finetune", "validation", "test")},
     }
-    np.save(folder / EXCLUDED, np.sort(target_keys) if split.exclude_target else target_keys[:0])
+    leaks = np.delete(target_keys, rows["planted"]) if split.exclude_target else target_keys[:0]  # what is planted is to be found
+    np.save(folder / EXCLUDED, np.sort(leaks))
     counts = {}
     for part in PARTS:
         table = tables[part].combine_chunks()

@@ -109,7 +109,7 @@ def test_a_mistake_in_an_option_of_an_experiment() -> None:
         ("budget.units=-1", "budget.units=-1: must be above 0"),
         ("budget.fraction=1.5", "budget.fraction=1.5: must be above 0 and at most 1"),
         ("budget.units=61", "budget.units=61 is over the pool's size of 60 units; set budget.units to 60 or less"),
-        ("budget.units=3 pipeline=[score,selct]", "pipeline: there is no phase 'selct'; phases are pretrain, score, select, export"),
+        ("budget.units=3 pipeline=[score,selct]", "pipeline: there is no phase 'selct'; phases are pretrain, score, select, quality"),
         ("budget.units=3 pipeline=[]", "pipeline is empty; choose an experiment"),
         ("budget.units=3 output=null", "output: is needed and not given"),
         ("budget.units=3 source=null", "source: is needed and not given"),

@@ -90,8 +90,8 @@ def test_training_that_nobody_looks_at_is_left_out(files: Files, tmp_path: Path)
     overrides = ("scorer=domain_classifier", "budget.units=20", f"output={output}")
     config = tiny_config(*files, tmp_path / "out", *overrides, experiment="select")
     run, _ = run_tiny(config)
-    assert list(run.phases) == ["score", "select", "export"]
-    assert set(artifact_names(config)) == {"corpus", "score", "piece", "select", "export"}  # no tokens either
+    assert list(run.phases) == ["score", "select", "quality", "export"]
+    assert set(artifact_names(config)) == {"corpus", "score", "piece", "select", "quality", "export"}  # no tokens either
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     given = [json.loads(line) for line in files[0].read_text().splitlines()]
     assert [row["dsel_rank"] for row in rows] == list(range(20))

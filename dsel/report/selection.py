@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 QUALITY, SAMPLES, TEMPLATE = "quality.json", "samples.json", "selection.html.jinja"
 SHOWN = 5  # domains in the terminal
+OPTIONAL = ("labels", "compared", "kl", "near_duplicates")  # what a run may have left out
 KINDS = {"first": "The first", "last": "The last", "next": "Just not chosen"}
 
 
@@ -157,7 +158,7 @@ def render(selection: Selection) -> str:
         title=selection.title,
         headline=headline(selection),
         rows=rows(quality),
-        quality=quality,
+        quality=dict.fromkeys(OPTIONAL) | dict(quality),
         figures=_figures(quality),
         domains=shares,
         widest=max((max(entry["pool"], entry["selected"]) for entry in shares), default=1) or 1,
