@@ -11,6 +11,8 @@ import torch
 from hypothesis import settings
 from laboratory import Lab
 from made_up_corpus import tiny_config, write_files
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dsel.artifact import Store
 from dsel.corpus import Corpus
@@ -52,3 +54,21 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def corpus(lab: Lab) -> Corpus:
     """The lab's corpus."""
     return lab.world.corpus
+
+
+@pytest.fixture(scope="session")
+def checkpoint(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT with random weights and a word tokenizer, saved as transformers does."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = {word for text in lab.source.table["text"].to_pylist() for word in text.replace(".", " .").split()}
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **shape)).save_pretrained(folder)
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,45 +10,9 @@ import pyarrow as pa
 import torch
 
 from dsel.error import InputError
-from dsel.functional.blocks import IGNORE
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.embedding import Encoder, load_encoder
 from dsel.pool import TEXT, TOKENS, Pool
 from dsel.protocol import Context, FittedScore
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """Token ids to one mean-pooled vector a document. `tokenizer` is None where the run's own tokens are read."""
-
-    model: torch.nn.Module
-    max_length: int
-    tokenizer: object | None = None
-
-    def rows(self, table: pa.Table, batch_size: int) -> Iterator[tuple[Ints, torch.Tensor]]:
-        """Documents (row,) and their first `max_length` tokens (row, time), longest first, padded with `IGNORE`."""
-        column = table[TOKENS] if self.tokenizer is None else self._encode(table[TEXT].to_pylist())
-        flat, offsets = flat_tokens(column)
-        lengths = np.minimum(np.diff(offsets), self.max_length)
-        order = np.argsort(-lengths, kind="stable")
-        for first in range(0, len(order), batch_size):
-            which = order[first : first + batch_size]
-            time = np.arange(max(1, int(lengths[which[0]])))
-            place = np.minimum(offsets[which, None] + time, max(len(flat) - 1, 0))
-            yield which, torch.from_numpy(np.where(time < lengths[which, None], flat[place].astype(np.int64), IGNORE))
-
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Mean of the last hidden states over real tokens (row, dim)."""
-        mask = (tokens != IGNORE).to(next(self.model.parameters()).device)
-        hidden = self.model(input_ids=tokens.to(mask.device).clamp_min(0), attention_mask=mask.long()).last_hidden_state
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        pooled: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
-        return pooled
-
-    def _encode(self, texts: list[str]) -> pa.ListArray:
-        ids = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]  # type: ignore[operator]
-        return pa.array(ids, pa.list_(pa.int32()))
 
 
 @dataclass(frozen=True)
@@ -74,7 +37,8 @@ class DomainEncoder:
     """p(target | text) by a transformer encoder with a linear layer (the BERT classifier of arXiv 2109.07591's code).
 
     `encoder`: "pretrained" = the run's own language model, newest checkpoint, without its head; "scratch" = a small BERT-like
-    encoder on the run's tokens; else a folder or hub name for `AutoModel`. Whole network and head are trained for `num_steps`
+    encoder on the run's tokens; "minilm" = the sentence encoder of the extra `dsel[encoder]`; else a folder or hub name for
+    `AutoModel`. Whole network and head are trained for `num_steps`
     steps on half target, half pool documents, unless `frozen` keeps the encoder as it is. Documents are cut at `max_length` tokens.
     """
 
@@ -105,24 +69,18 @@ class DomainEncoder:
         return EncoderLogOdds(encoder, head, self.batch_size * 4)
 
     def _encoder(self, context: Context) -> Encoder:
-        from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
-
         if self.encoder == "pretrained":
             model = context.load(None).base_model
             assert context.model is not None
             return Encoder(model, min(self.max_length, context.model.context))  # type: ignore[arg-type]
         if self.encoder == "scratch":
+            from transformers import BertConfig, BertModel
+
             assert context.tokenizer is not None
             shape = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
             config = BertConfig(vocab_size=len(context.tokenizer), max_position_embeddings=self.max_length, **shape)
             return Encoder(BertModel(config, add_pooling_layer=False), self.max_length)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.encoder)
-            model = AutoModel.from_pretrained(self.encoder)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"scorer.encoder={self.encoder}: not 'pretrained', 'scratch', a folder or a hub name ({reason})") from error
-        return Encoder(model, self.max_length, tokenizer)
+        return load_encoder(self.encoder, self.max_length, "'pretrained', 'scratch', 'minilm'")
 
     def _train(self, encoder: Encoder, head: torch.nn.Linear, source: Pool, target: Pool, rng: np.random.Generator) -> None:
         trained = [p for p in [*encoder.model.parameters(), *head.parameters()] if p.requires_grad]
