@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-QUERIES, NEIGHBOURS = 512, 1024  # of a block: its products stay in the cache until the best of them are kept
+QUERIES, NEIGHBOURS = 2048, 1024  # of a block of products: large enough for the matrix product, 8 MB at most
 STEP = 32  # products that are compared at once
 
 Vectors = npt.NDArray[np.float32]
