@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dsel.error import InputError
 from dsel.functional.characters import UNSPACED
-from dsel.functional.ngrams import BUFFER, Ngrams
+from dsel.functional.ngram_kernels import BUFFER
+from dsel.functional.ngrams import Ngrams
 from dsel.functional.sha256 import sha256_mod
 
 TEXTS = st.lists(
