@@ -60,9 +60,12 @@ class Combination:
     sample: int = 2_000
 
     def __post_init__(self) -> None:
+        for name, scorer in self.scorers.items():
+            if not hasattr(scorer, "fit"):
+                raise InputError(f"scorer.scorers.{name}={scorer!r}: is no scorer; add one by +scorer@scorer.scorers.{name}={scorer}")
         for name, weight in self.weights.items():
             if name not in self.scorers:
-                there_are = f"there are {', '.join(self.scorers) or 'none'}"
+                there_are = f"there are {', '.join(self.scorers) or 'none'}; add it by +scorer@scorer.scorers.{name}={name}"
                 raise InputError(f"scorer.weights.{name}={weight}: there is no scorer.scorers.{name}; {there_are}")
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise InputError(f"scorer.weights.{name}={weight!r}: must be a number of at least 0")

@@ -94,7 +94,7 @@ def test_a_combination_of_combinations(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"c": 1.0}, r"scorer\.weights\.c=1\.0: there is no scorer\.scorers\.c; there are a, b"),
+        ({"c": 1.0}, r"scorer\.weights\.c=1\.0: there is no scorer\.scorers\.c; there are a, b; add it by \+scorer@scorer\.scorers\.c=c"),
         ({"a": -1.0}, r"scorer\.weights\.a=-1\.0: must be a number of at least 0"),
         ({"a": "much"}, r"scorer\.weights\.a='much': must be a number"),
         ({"a": float("nan")}, r"scorer\.weights\.a=nan: must be a number"),
@@ -110,6 +110,9 @@ def test_mistakes_in_weights(weights: dict[str, Any], message: str) -> None:
 def test_other_mistakes(lab: Lab) -> None:
     with pytest.raises(InputError, match=r"scorer\.sample=0: must be at least 1"):
         Combination({"a": Counts("a")}, sample=0)
+    wrong: Any = {"a": Counts("a"), "dsir": "dsir"}
+    with pytest.raises(InputError, match=r"scorer\.scorers\.dsir='dsir': is no scorer; add one by \+scorer@scorer\.scorers\.dsir=dsir"):
+        Combination(wrong)
     pool = make_pool([{"text": text, "id": f"u{text}"} for text in ("ab", "b", "a")])
     with pytest.raises(InputError, match=r"scorer\.scorers\.broken: 1 scores are not finite; first: id 'ub', score nan"):
         Combination({"b": Counts("b"), "broken": Broken("a")}).fit(pool, pool, lab.context())
