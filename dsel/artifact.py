@@ -114,9 +114,10 @@ class Store:
         with self.locked(path.name):
             if self.has(name, key):
                 return path, True
-            for stale in self.root.glob(f".{path.name}.*.tmp"):  # we hold the lock: their owners are dead
-                shutil.rmtree(stale, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{path.name}.", suffix=".tmp"))
+            folder = self.root / f".{path.name}.tmp"
+            if folder.exists():  # we hold the lock: its owner is dead
+                shutil.rmtree(folder)
+            folder.mkdir()
             try:
                 record = build(folder)
                 write_atomic(folder / DONE, json.dumps(dict(record or {}), indent=1, default=str))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,24 @@ class Selector(Protocol):
     """Chooses units within the budget; `ByScore` is the usual one."""
 
     def select(self, source: Pool, target: Pool, budget: Budget, context: Context) -> Selection: ...
+
+
+@runtime_checkable
+class StreamSelector(Protocol):
+    """A selector that can choose from a stream, since nothing but a number of its own decides a unit's place."""
+
+    @property
+    def from_middle(self) -> bool:
+        """Whether units are taken from the middle of the order outwards, not from its top down."""
+        ...
+
+    def keys(self, values: npt.NDArray[np.float32], names: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
+        """What units are ordered by (unit,), largest first, of scores (unit, target); `names` are hashes of the texts."""
+        ...
+
+    def reduced(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The score (unit,) that is written out, of scores (unit, target)."""
+        ...
 
 
 class Phase(Protocol):

@@ -62,13 +62,21 @@ def dsel(*arguments: str, outputs: Path | None = None, env: dict[str, str] | Non
     return Answer(code, out.getvalue(), err.getvalue())
 
 
+def start(
+    *arguments: str, outputs: Path | None = None, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start `dsel` as a user would, in a process of its own."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"DSEL_OUTPUTS": str(outputs)} if outputs else {}) | (env or {})
+    variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), variables.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    command = [sys.executable, "-m", "dsel.run", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables, cwd=cwd or ROOT)
+
+
 def spawn(*arguments: str, outputs: Path | None = None, env: dict[str, str] | None = None, cwd: Path | None = None) -> Answer:
     """Run `dsel` as a user would, in a process of its own."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"DSEL_OUTPUTS": str(outputs)} if outputs else {}) | (env or {})
-    command = [sys.executable, "-m", "dsel.run", *arguments]
-    variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), variables.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=cwd or ROOT, timeout=600, check=False)
-    return Answer(done.returncode, done.stdout, done.stderr)
+    process = start(*arguments, outputs=outputs, env=env, cwd=cwd)
+    out, err = process.communicate(timeout=600)
+    return Answer(process.returncode, out, err)
 
 
 def skip_for_root() -> pytest.MarkDecorator:

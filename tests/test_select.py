@@ -311,6 +311,36 @@ def test_an_interrupted_run_leaves_no_output(pool: Path, mine: Path, tmp_path: P
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("stop", ["copyfile", "write_atomic", "total_cost"])
+def test_a_run_that_was_stopped_while_it_placed_its_output_goes_on(
+    pool: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    """Both files, or one, or none are there, and what a killed process leaves: the same command takes them for its own."""
+    import dsel.phase.export
+    import dsel.result
+
+    module = {"copyfile": shutil, "write_atomic": dsel.phase.export, "total_cost": dsel.result}[stop]
+    work, folder = getattr(module, stop), tmp_path / "here"
+
+    def stopped(*arguments: Any) -> None:
+        work(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, stop, stopped)
+    assert run(pool, mine, folder / "best.parquet").code == 130
+    names = {"copyfile": [], "write_atomic": ["best.json"], "total_cost": ["best.json", "best.parquet"]}[stop]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    for part in (".best.parquet.x1y2z3.part", ".best.json.x1y2z3.part"):
+        (folder / part).write_bytes(b"a part")
+    monkeypatch.undo()
+    other = run(pool, mine, folder / "best.parquet", "seed=1")
+    assert ("exists already" in other.error) if names else other.code == 0
+    again = run(pool, mine, folder / "best.parquet", *(["overwrite=true"] if not names else []))
+    assert again.code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["best.json", "best.parquet"]
+    assert "exists already" in run(pool, mine, folder / "best.parquet").error
+
+
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("scorer", ["domain_classifier", "cds"])
 def test_a_handful_of_target_rows(count: int, scorer: str, pool: Path, tmp_path: Path) -> None:

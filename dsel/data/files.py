@@ -99,6 +99,8 @@ class Files:
         """The file's documents, `dsel_row` counted from the file's beginning, the number of rows read, and the file's columns."""
         data = read_bytes(path)
         rows = parse(data, path, columns)
+        if rows.num_read == 0:
+            raise InputError(f"{path}: the file is empty; take it out or fill it")
         sieve.drop(rows.bad)
         table = columns.expose(rows.table, str(path))
         empty = empty_rows(table)

@@ -104,9 +104,9 @@ def precision_recall(selected: npt.NDArray[np.int64], positive: npt.NDArray[np.b
     return found / max(len(np.unique(selected)), 1), found / max(int(positive.sum()), 1)
 
 
-def middle_out(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The same units from the middle of the order outwards."""
-    distance = np.abs(np.arange(len(order)) - (len(order) - 1) / 2)
+def middle_out(order: npt.NDArray[np.int64], middle: float | None = None) -> npt.NDArray[np.int64]:
+    """The same units from the middle of the order outwards; `middle` is its place, where `order` is a part of one."""
+    distance = np.abs(np.arange(len(order)) - ((len(order) - 1) / 2 if middle is None else middle))
     return order[np.argsort(distance, kind="stable")]
 
 

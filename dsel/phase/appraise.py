@@ -20,7 +20,8 @@ from dsel.functional.near_duplicates import JACCARD, SHINGLE, near_duplicates
 from dsel.functional.ngrams import Ngrams
 from dsel.functional.ranking import roc_auc_of_parts
 from dsel.functional.tally import Domains, Histogram, Lengths, Range, length_edges
-from dsel.phase.choose import Chosen, Part, count_distinct, read_texts
+from dsel.phase.chosen import Chosen, Part, read_texts
+from dsel.phase.scored import count_distinct
 from dsel.pool import DOMAIN, TEXT, Pool
 from dsel.protocol import Selector, World
 from dsel.state import State
@@ -189,7 +190,7 @@ def _find(chosen: Chosen, survey: _Survey, positive: str | None) -> dict[str, An
         return (part.names[_positive(part, positive)] for part in chosen)
 
     hits = sum(int((part.chosen & _positive(part, positive)).sum()) for part in chosen)
-    distinct = count_distinct(names, survey.num_positive) or survey.num_positive
+    distinct = count_distinct(names, survey.num_positive)
     auc, error = roc_auc_of_parts(lambda: ((part.scores, _positive(part, positive)) for part in chosen))
     shares = {"precision": hits / chosen.table.num_rows, "recall": hits / distinct}
     return {"documents": distinct, **shares, "auc": auc if np.isfinite(auc) else None, "auc_error": error}

@@ -21,7 +21,7 @@ from dsel.functional.hashing import hash_texts
 from dsel.phase.score import Score, make_context
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, TOKENS, write_table
 from dsel.protocol import FittedScore, Stream, World
-from dsel.sieve import Sieve, fill_ids
+from dsel.sieve import fill_ids
 from dsel.state import State
 from dsel.tokens import Tokenize
 
@@ -84,7 +84,13 @@ def score_piece(
     def build(folder: Path) -> Mapping[str, Any]:
         sieve, parts = stream.sieve(), []
         for table in stream.read(piece, sieve):
-            parts.append(_score(fitted, tokenize, excluded, sieve, table, piece))
+            names = hash_texts(table[TEXT])
+            leaked = np.isin(names, excluded)
+            if leaked.any():
+                sieve.dropped["also_in_target"] += int(leaked.sum())
+                table, names = table.filter(pa.array(~leaked)), names[~leaked]
+            if table.num_rows:
+                parts.append(_score(fitted, tokenize, table, names, piece))
         table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         write_table(table.combine_chunks(), folder / "scores.arrow")
         counts = {"read": sieve.num_read, "documents": table.num_rows, "bad": sieve.num_bad}
@@ -92,6 +98,8 @@ def score_piece(
 
     try:
         folder, _ = store.get("piece", fingerprint(key, piece.key), build)
+    except InputError:
+        raise
     except Exception as error:
         error.add_note(f"while {piece.path} was scored, from {piece.start}")
         raise
@@ -100,14 +108,7 @@ def score_piece(
     return {"artifact": folder.name, **record}
 
 
-def _score(
-    fitted: FittedScore, tokenize: Tokenize | None, excluded: npt.NDArray[np.uint64], sieve: Sieve, table: pa.Table, piece: Any
-) -> pa.Table:
-    names = hash_texts(table[TEXT])
-    leaked = np.isin(names, excluded)
-    if leaked.any():
-        sieve.dropped["also_in_target"] += int(leaked.sum())
-        table, names = table.filter(pa.array(~leaked)), names[~leaked]
+def _score(fitted: FittedScore, tokenize: Tokenize | None, table: pa.Table, names: npt.NDArray[np.uint64], piece: Any) -> pa.Table:
     table = fill_ids(table, names)
     table = tokenize(table) if tokenize else table
     scores = fitted(table)

@@ -126,10 +126,11 @@ class Spill:
 
     def schema(self) -> pa.Schema:
         """That all rows fit. Errors: types that do not go together."""
-        try:
-            return pa.unify_schemas(list(dict.fromkeys(self.schemas)), promote_options="permissive")
-        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise InputError(f"source: a column changes its type from file to file ({error}); give it one type, or take it out") from error
+        kinds: dict[str, list[pa.DataType]] = {}
+        for schema in dict.fromkeys(self.schemas):
+            for field in schema:
+                kinds.setdefault(field.name, []).append(field.type)
+        return pa.schema([(name, _common(name, list(dict.fromkeys(found)))) for name, found in kinds.items()])
 
     def parts(self) -> Iterator[pa.Table]:
         """All rows in the order of their ranks, about `PART_BYTES` at a time."""
@@ -148,6 +149,17 @@ class Spill:
         """Delete what was put on disk."""
         for path in self.files:
             path.unlink()
+
+
+def _common(name: str, kinds: list[pa.DataType]) -> pa.DataType:
+    """A type for all values of a column: a string where they are plain and nothing else will do, as for numbers of CSV and JSON."""
+    try:
+        return pa.unify_schemas([pa.schema([(name, kind)]) for kind in kinds], promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        if any(pa.types.is_nested(kind) for kind in kinds):
+            said = " and ".join(str(kind) for kind in kinds[:3])
+            raise InputError(f"source: column {name!r} holds {said}; give it one type in all files, or take it out") from error
+        return pa.string()
 
 
 def _fit(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -23,7 +23,8 @@ class ByScore:
     """Reduces scores (unit, target) over targets and keeps the `top`, `bottom` or `middle` of the order, or a `sample`.
 
     `sample` draws without replacement in proportion to exp(score / temperature), by Gumbel noise and top k (arXiv 1903.06059);
-    the noise of a unit depends on its id and the seed. Ties are broken by id, so the order of the pool does not matter.
+    the noise of a unit depends on its id (in a stream, its text) and the seed. Ties are broken by id (text), so the order of the
+    pool does not matter.
     """
 
     reduce: str = "mean"
@@ -38,6 +39,11 @@ class ByScore:
         if self.temperature <= 0:
             raise InputError(f"selector.temperature={self.temperature}: must be above 0")
 
+    @property
+    def from_middle(self) -> bool:
+        """Whether the middle of the order is kept."""
+        return self.keep == "middle"
+
     def reduced(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """One number per unit (unit,) of scores (unit, target)."""
         one: npt.NDArray[np.float32] = getattr(np, self.reduce)(values, axis=1)
@@ -45,8 +51,6 @@ class ByScore:
 
     def keys(self, values: npt.NDArray[np.float32], names: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
         """What units of a stream are ordered by (unit,), largest first; `names` are hashes of their texts."""
-        if self.keep == "middle":
-            raise InputError("selector.keep=middle: needs the pool as a whole; give data=files")
         value = self.reduced(values).astype(np.float64)
         if self.keep == "sample":
             return value / self.temperature + gumbel(uniform(remix(names, seed)))

@@ -216,7 +216,7 @@ FILES: list[tuple[str, bytes, list[str]]] = [
     ),
     ("x.csv", b'text,n\na,1\n"b,2\nc,3\n', ["x.csv:3", "never closed"]),
     ("x.csv", b"text,text\na,b\n", ["x.csv:1", "'text' twice"]),
-    ("x.csv", b"text,n\n", ["no documents left", "source="]),
+    ("x.csv", b"text,n\n", ["is empty"]),
     ("x.txt", b"", ["is empty"]),
     ("x.jsonl", b"\xef\xbb\xbf\n\n", ["is empty"]),
     ("x.txt.gz", gzip.compress(b""), ["is empty"]),

@@ -102,7 +102,8 @@ def read_piece(piece: Piece, columns: Columns, only: Collection[str] = (), block
         num_read += block.rows.num_read
         yield block
     if num_read == 0 and piece.whole:
-        bad = Bad(piece.path, 1, "empty_file", "the file is empty", in_line=split_name(path)[0] != ".parquet")
+        in_line = split_name(path)[0] != ".parquet"
+        bad = Bad(piece.path, int(in_line), "empty_file", "the file is empty", in_line)
         yield Block(Rows(pa.table({}), np.empty(0, np.int64), 0, [bad]), 0, path)
     piece.check()
 

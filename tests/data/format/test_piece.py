@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dsel.data.format.file import parse
 from dsel.data.format.piece import Block, cut, read_piece
+from dsel.data.format.split import split
 from dsel.data.text import Columns
 from dsel.error import InputError
 
@@ -111,4 +112,27 @@ def test_a_file_that_changes_or_goes_is_an_error(tmp_path: Path) -> None:
 def test_a_row_much_longer_than_a_block(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(b"a\n" + b"b" * 3_000_000 + b"\nc\n")
-    assert [len(t) for t in rows_of(path, 1000, 1000)[1]] == [1, 3_000_000, 1]
+    assert [len(t) for t in rows_of(path, 100_000, 1000)[1]] == [1, 3_000_000, 1]
+
+
+@pytest.mark.parametrize(("name", "line"), [("x.txt", 4), ("x.csv", 4)])
+def test_a_row_without_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: int) -> None:
+    from dsel.data.format import piece, split
+
+    for module in (piece, split):
+        monkeypatch.setattr(module, "MOST_ROW_BYTES", 5000)
+    path = tmp_path / name
+    path.write_bytes(b"text\na\nb\n" + (b'"' + b"c\n" * 5000 if name == "x.csv" else b"c " * 5000))
+    blocks = (block for piece in cut(path, 100) for block in read_piece(piece, Columns(), block_bytes=100))
+    with pytest.raises(InputError, match=rf"{name}:{line}: a row of over 5000 bytes"):
+        list(blocks)
+
+
+@given(st.lists(st.sampled_from([b"a", b'"', b"\n"]), max_size=40).map(b"".join), st.integers(1, 9), st.booleans())
+def test_blocks_end_where_rows_do(data: bytes, size: int, is_csv: bool) -> None:
+    blocks = list(split([data[at : at + size] for at in range(0, len(data), size)], is_csv))
+    assert b"".join(blocks) == data
+    ends = [at for at in range(1, len(data) + 1) if data[at - 1 : at] == b"\n" and not (is_csv and data[:at].count(b'"') % 2)]
+    assert {sum(map(len, blocks[: n + 1])) for n in range(len(blocks) - 1)} <= set(ends)
+    if ends and data[ends[-1] :]:
+        assert blocks[-1] == data[ends[-1] :]
