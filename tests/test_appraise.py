@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
 from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
-from dsel.data.format.piece import cut
 from dsel.functional.ngrams import Ngrams
 from dsel.phase import appraise
 from dsel.report.__main__ import main
@@ -186,10 +184,9 @@ def test_the_page_escapes_documents(files: Files) -> None:
     assert [one["rank"] for one in samples] == [*range(len(samples))]  # none twice
 
 
-def test_pieces_do_not_matter(whole: Whole, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsel.data.shards.cut", partial(cut, piece_bytes=3000))
+def test_pieces_do_not_matter(whole: Whole, files: Files) -> None:
     source = write_jsonl(files[1].parent / "one.jsonl", pool_rows())
-    found = quality_of((source, files[1]), f"phases.quality.positive={TARGET_DOMAIN}")
+    found = quality_of((source, files[1]), f"phases.quality.positive={TARGET_DOMAIN}", "data.piece_bytes=3000")
     assert len(list((files[1].parent / "outputs").glob("artifacts/piece-*"))) > 12
     assert found == whole.quality
     samples = read(files, "artifacts/quality-*/samples.json")
