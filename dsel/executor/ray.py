@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pyarrow as pa
 
@@ -30,7 +29,7 @@ from dsel.protocol import Item, Result
 from dsel.remote import Node, Packed, Worker, answers, pack, pickled
 
 BLOCKS_PER_WORKER = 64  # at most: a block costs Ray 10 ms of this process's time, so a million pieces go in larger blocks
-RETRIES = 3  # of a block whose worker died
+RETRIES = 20  # of a block whose worker was lost: seven went by, measured, before Ray had noticed that a whole node was gone
 SECONDS_TO_ANSWER = 5.0
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 
@@ -47,7 +46,7 @@ class Ray:
     Several nodes need one file system for `artifacts`, which is `paths.artifacts`, and for the source's files, under the same
     names, and the same dsel: every actor checks its node first. The items are put into Ray's object store before the work begins
     (pieces are small; of `phases.score` they are the pool itself). Finished results wait there too, as many bytes as Ray Data's
-    budget allows. A worker that dies is replaced and its block done again, three times at most.
+    budget allows. A worker or a node that is lost is replaced, and its block done again, 20 times at most.
     """
 
     address: str | None = None
@@ -89,7 +88,7 @@ class Ray:
             except ray.exceptions.RayError as error:
                 why = str(error).strip().splitlines()
                 raise InputError(
-                    f"executor=ray: phase {label}: a worker could not be started, or died {RETRIES + 1} times over the same piece "
+                    f"executor=ray: phase {label}: no worker could be started, or {RETRIES + 1} were lost over the same piece "
                     f"({type(error).__name__}: {why[-1] if why else ''}); if memory ran out, give executor.num_workers= a smaller number"
                 ) from error
 
@@ -98,22 +97,16 @@ class Ray:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # as for "ray"; it has handlers of its own
         packed = pack(work)
         gpus = self._gpus(bool(packed.tensors))
         places = self._places(gpus)
         per_block = max(1, len(items) // (BLOCKS_PER_WORKER * places))
         blocks = [pa.table({"item": pickled(items[at : at + per_block])}) for at in range(0, len(items), per_block)]
-        # A second piece in the queue hides 0.1 s of waiting for the next, but may wait itself, while others are idle, for minutes
-        # behind one that a model reads.
+        # A second block in an actor's queue hides 0.1 s of waiting for the next; behind one that a model reads it would wait for
+        # minutes itself, while other actors are idle.
         pool = ActorPoolStrategy(size=min(places, len(blocks)), max_tasks_in_flight_per_actor=1 if packed.tensors else 2)
-        context = DataContext.get_current().copy()
-        context.execution_options.preserve_order = True
-        context.execution_no_progress_timeout_s = -1  # a piece may take hours
-        context.enable_progress_bars = context.print_on_execution_start = False
-        threads = dict.fromkeys(THREADS, str(self.cpus_per_worker))
-        with DataContext.current(context), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the limit to retries, which Ray Data 2.60 gives no other name: without one it never ends
+        with DataContext.current(_context()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the limit to retries: Ray Data 2.60 has no other name for it, and without it no limit
             dataset = ray.data.from_blocks(blocks).map_batches(
                 Worker,
                 fn_constructor_args=(node, Fetch(ray.put(packed)), "cuda" if gpus else "cpu"),
@@ -124,7 +117,7 @@ class Ray:
                 num_gpus=gpus or None,
                 max_restarts=-1,
                 max_task_retries=RETRIES,
-                runtime_env={"env_vars": threads},
+                runtime_env={"env_vars": dict.fromkeys(THREADS, str(self.cpus_per_worker))},
             )
         with closing(iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))) as batches:
             yield from batches
@@ -143,14 +136,13 @@ class Ray:
         """How many actors to start. Errors: no node has room for one."""
         import ray
 
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus = [node.get("CPU", 0) for node in nodes]
-        room = [min(node.get("CPU", 0) // self.cpus_per_worker, node.get("GPU", 0) // gpus if gpus else 1e9) for node in nodes]
-        if self.num_workers is None and sum(room) < 1:
+        nodes = [(n["Resources"].get("CPU", 0), n["Resources"].get("GPU", 0)) for n in ray.nodes() if n["Alive"]]
+        room = [min(cpu // self.cpus_per_worker, gpu // gpus if gpus else cpu) for cpu, gpu in nodes]
+        if sum(room) < 1 and (self.num_workers is None or self.address is None):  # another cluster may grow for as many as are asked for
+            cpu, gpu = max(nodes, default=(0, 0))
             raise InputError(
-                f"executor.cpus_per_worker={self.cpus_per_worker}, gpus_per_worker={gpus:g}: no node of the Ray cluster has as many; "
-                f"the largest of {len(nodes)} has {max(cpus, default=0):g} CPUs and "
-                f"{max((node.get('GPU', 0) for node in nodes), default=0):g} GPUs"
+                f"executor.cpus_per_worker={self.cpus_per_worker}, gpus_per_worker={gpus:g}: no node of the Ray cluster has room; "
+                f"the largest of {len(nodes)} has {cpu:g} CPUs and {gpu:g} GPUs"
             )
         return self.num_workers or int(sum(room))
 
@@ -162,12 +154,13 @@ class Ray:
             return
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # what is fatal is raised; the rest would tear the progress bar
         quiet: dict[str, Any] = {"logging_level": "ERROR", "configure_logging": False, "log_to_driver": False}
-        with _as_before(), _silent(), patch.dict(os.environ, {"RAY_BACKEND_LOG_LEVEL": "fatal", **os.environ}):
+        own = {"RAY_AUTH_TOKEN": _TOKEN, "RAY_USAGE_STATS_ENABLED": "0"} if self.address is None else {}
+        with _as_before(), _silent():
+            for name, value in {**own, "RAY_BACKEND_LOG_LEVEL": "fatal"}.items():
+                os.environ.setdefault(name, value)
             if self.address is None:
                 cpus = self.num_workers * self.cpus_per_worker if self.num_workers else num_cores()
-                own = {"RAY_AUTH_TOKEN": _TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-                with patch.dict(os.environ, {**own, **os.environ}):
-                    ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+                ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
                 return
             try:
                 _check_port(self.address)
@@ -195,6 +188,18 @@ class Fetch:
 
         packed: Packed = ray.get(self.work)
         return packed
+
+
+def _context() -> Any:
+    """Ray Data's settings for a map."""
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # as for "ray"; it has handlers of its own
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.execution_no_progress_timeout_s = -1  # a piece may take hours
+    context.enable_progress_bars = context.print_on_execution_start = False
+    return context
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def test_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Ray()._places(Ray(gpus_per_worker=0.25)._gpus(holds_tensors=True)) == 7
     assert Ray(gpus_per_worker=1)._gpus(holds_tensors=False) == 0
     with pytest.raises(InputError, match=r"cpus_per_worker=8, .* the largest of 2 has 7 CPUs and 2 GPUs"):
-        Ray(cpus_per_worker=8)._places(0)
+        Ray(num_workers=2, cpus_per_worker=8)._places(0)
+    assert Ray("auto", num_workers=2, cpus_per_worker=8)._places(0) == 2  # it may grow
 
 
 @pytest.mark.parametrize(
