@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +64,8 @@ class Hub:
     def read(self) -> Documents:
         """Errors: no such dataset or no way to it, unknown split or column, text that is not strings, empty rows."""
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
-        source, names = self._read_side(sieves["source"])
-        target, _ = self._read_side(sieves["target"])
+        source, names = self.read_side(sieves["source"])
+        target, _ = self.read_side(sieves["target"])
         columns = Columns(self.text_column, self.id_column, self.domain_column)
         return Documents(
             source=source,
@@ -71,12 +73,12 @@ class Hub:
             dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()},
             listed=[line for sieve in sieves.values() for line in sieve.listed],
             facts={
-                **{side: {key: value for key, value in self._place(side).items() if value} for side in sieves},
+                **{side: {key: value for key, value in self.place(side).items() if value} for side in sieves},
                 "columns": columns.stored(names, source),
             },
         )
 
-    def _place(self, side: str) -> dict[str, Any]:
+    def place(self, side: str) -> dict[str, Any]:
         """What `load_dataset` is told of a side."""
         return {
             "path": getattr(self, side),
@@ -85,9 +87,9 @@ class Hub:
             "revision": getattr(self, f"{side}_revision"),
         }
 
-    def _read_side(self, sieve: Sieve) -> tuple[pa.Table, list[str]]:
+    def read_side(self, sieve: Sieve) -> tuple[pa.Table, list[str]]:
         """The side's documents, and the names of the columns in the dataset."""
-        place = self._place(sieve.side)
+        place = self.place(sieve.side)
         where = f"{place['path']} [{place['split']}]"
         columns = Columns(self.text_column, self.id_column, self.domain_column)
         raw = self._load(place, sieve.side)
@@ -103,14 +105,10 @@ class Hub:
         return sieve.finish(sieve.drop_short(table, self.min_characters), where), raw.column_names
 
     def _load(self, place: dict[str, Any], side: str) -> pa.Table:
-        """The rows of a side; all that can go wrong between here and the Hub becomes one line."""
+        """The rows of a side."""
         import datasets
-        import httpx
-        from huggingface_hub.errors import HfHubHTTPError
 
-        # The first line says most; OSError covers lost connections and missing files, ValueError configs and splits.
-        known = (OSError, ValueError, HfHubHTTPError, httpx.HTTPError, datasets.exceptions.DatasetsError)
-        try:
+        with self.naming(side):
             dataset = datasets.load_dataset(**place, streaming=self.streaming)
             if isinstance(dataset, datasets.IterableDataset):
                 batches = list(dataset.take(self.max_documents).with_format("arrow").iter(batch_size=ROWS_PER_BATCH))
@@ -118,7 +116,21 @@ class Hub:
             else:
                 table = dataset.with_format("arrow")[: self.max_documents]
             table.validate(full=True)  # as for invalid UTF-8
+        return table.replace_schema_metadata(None)
+
+    @contextmanager
+    def naming(self, side: str) -> Iterator[None]:
+        """All that can go wrong between here and the Hub becomes one line, which names the side."""
+        import datasets
+        import httpx
+        from huggingface_hub.errors import HfHubHTTPError
+
+        # The first line says most; OSError covers lost connections and missing files, ValueError configs and splits.
+        known = (OSError, ValueError, HfHubHTTPError, httpx.HTTPError, datasets.exceptions.DatasetsError)
+        try:
+            yield
         except known as error:
+            place = self.place(side)
             message = (str(error).splitlines() or [type(error).__name__])[0]
             config = f" data.{side}_config={place['name']}" if place["name"] else ""
             split = f"data.{'split' if side == 'source' else 'target_split'}={place['split']}"
@@ -126,4 +138,3 @@ class Hub:
                 f"{side}={place['path']}{config} {split}: {message}; correct the name, or check the network, "
                 "or give local files with data=files"
             ) from error
-        return table.replace_schema_metadata(None)

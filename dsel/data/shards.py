@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from dsel.artifact import fingerprint
 from dsel.corpus import Documents
+from dsel.data.blocks import BlockStream
 from dsel.data.files import Files, unify
 from dsel.data.format.file import find_files, hash_file
 from dsel.data.format.piece import PIECE_BYTES, Block, Piece, cut, read_piece
-from dsel.data.text import Columns, empty_rows
+from dsel.data.text import Columns
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.functional.hashing import hash_texts, remix
-from dsel.pool import DOMAIN, ID, NAME, ROW, TEXT
+from dsel.pool import DOMAIN, ID, TEXT
 from dsel.sieve import OnBadRow, Sieve
 
 MOST_SAMPLED = 32  # pieces that are read for the sample
@@ -30,87 +31,14 @@ MOST_LUCK = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
-class FileStream:
+class FileStream(BlockStream):
     """The source's files as pieces. Equal files under equal names with equal times are taken to be the same."""
 
     pieces: Sequence[Piece]
-    columns: Columns
-    min_characters: int
-    max_characters: int | None
-    on_bad_row: OnBadRow
 
-    def sieve(self) -> Sieve:
-        """A new one, for the bad rows of a piece."""
-        return Sieve("source", self.on_bad_row)
-
-    @property
-    def reading(self) -> str:
-        """Of all that decides what becomes of a good row."""
-        return fingerprint(vars(self.columns), self.min_characters, self.max_characters)
-
-    def read(self, piece: Piece, sieve: Sieve) -> Iterator[pa.Table]:
-        """The documents of a piece. Errors: see `read_piece`; no row with a text column; a bad row, unless the sieve skips them."""
-        text, lacking, num_with = self.columns.text, None, 0
-        for block in read_piece(piece, self.columns, self.columns.names):
-            rows = block.rows
-            sieve.num_read += rows.num_read
-            sieve.drop(rows.bad)
-            if rows.table.num_rows == 0:
-                continue
-            if text not in rows.table.column_names:  # of lines of JSON, others may have it: each is as good as empty
-                bad = block.bad(rows.numbers, "empty", f"no {text!r}")
-                lacking = lacking or self.columns.lacking(rows.table.column_names, bad[0].where)
-                if sieve.on_bad_row == "fail":
-                    raise lacking
-                sieve.drop(bad)
-                continue
-            num_with += rows.num_read
-            table = self._documents(block, sieve)
-            yield table.select([name for name in (TEXT, ID, DOMAIN, ROW) if name in table.column_names])
-        if lacking and not num_with:
-            raise lacking
-
-    def _documents(self, block: Block, sieve: Sieve) -> pa.Table:
-        table = self.columns.expose(block.rows.table, str(block.path))
-        empty = empty_rows(table)
-        sieve.drop(block.bad(block.rows.numbers[empty], "empty", f"{self.columns.text!r} is empty"))
-        kept = np.ones(table.num_rows, dtype=bool)
-        kept[empty] = False
-        table = table.append_column(ROW, pa.array(block.rows.numbers)).filter(pa.array(kept))
-        return self.columns.cut(sieve.drop_short(table, self.min_characters), self.max_characters)
-
-    def names(self, piece: Piece) -> list[str]:
-        """The columns of its first rows."""
-        return next((block.rows.table.column_names for block in read_piece(piece, self.columns)), [])
-
-    def rows(self, piece: Piece, wanted: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
-        """These rows of the piece (ascending) as they are in the file, without what `dsel` wrote into it before, with `dsel_name`.
-
-        Errors: see `read_piece`; a wanted row is not there any more, or has columns that cannot be read.
-        """
-        left = wanted
-        for block in read_piece(piece, self.columns):
-            if not len(left):
-                return
-            here = left[: np.searchsorted(left, block.first + block.rows.num_read)]
-            left = left[len(here) :]
-            if not len(here):
-                continue
-            _refuse_unreadable(block, here)
-            table = block.rows.table.take(pa.array(np.searchsorted(block.rows.numbers, here)))
-            names = hash_texts(self.columns.cut(self.columns.expose(table, piece.path), self.max_characters)[TEXT])
-            yield table.select([name for name in table.column_names if not name.startswith("dsel_")]).append_column(NAME, pa.array(names))
-        if len(left):
-            raise InputError(f"{piece.path}: {len(left)} rows that were scored are gone; bring them back, or run again")
-
-
-def _refuse_unreadable(block: Block, wanted: npt.NDArray[np.int64]) -> None:
-    """Errors: a wanted row is bad now that all columns are read."""
-    lost = wanted[~np.isin(wanted, block.rows.numbers)]
-    if len(lost):
-        (place,) = block.bad(lost[:1], "", "")
-        why = next((bad.detail for bad in block.rows.bad if bad.number == place.number), "it is gone")
-        raise InputError(f"{place.where}: is chosen, and cannot be read with all its columns: {why}; mend it and run again")
+    def blocks(self, piece: Piece, only: Collection[str] = ()) -> Iterator[Block]:
+        """The rows of a piece. Errors: see `read_piece`."""
+        return read_piece(piece, self.columns, only)
 
 
 @dataclass(frozen=True)
@@ -194,16 +122,16 @@ class Shards:
         """
         names = ["/".join([*Path(part.path).parts[-3:], str(part.start)]) for part in self._parts]  # whatever the folder above
         order = np.argsort(self._luck(hash_texts(pa.array(names))), kind="stable")
-        chosen = [*np.sort(order[:MOST_SAMPLED]).tolist(), *order[MOST_SAMPLED:].tolist()]
+        first, others = np.sort(order[:MOST_SAMPLED]).tolist(), order[MOST_SAMPLED:].tolist()
+        at_once = num_cores()
+        groups = [first[start : start + at_once] for start in range(0, len(first), at_once)]
         kept: list[pa.Table] = []
-        below, at_once = MOST_LUCK, num_cores()
+        below = MOST_LUCK
         with ThreadPoolExecutor(at_once) as threads:
-            for start in range(0, len(chosen), at_once):
-                if start >= MOST_SAMPLED and kept:
+            for number, group in enumerate([*groups, *([at] for at in others)]):
+                if number >= len(groups) and kept:
                     break
-                for tables, dropped in threads.map(
-                    partial(self._lucky, below), [self._parts[at] for at in chosen[start : start + at_once]]
-                ):
+                for tables, dropped in threads.map(partial(self._lucky, below), [self._parts[at] for at in group]):
                     kept += tables
                     sieve.dropped.update(dropped)
                 if sum(table.num_rows for table in kept) > self.sample:

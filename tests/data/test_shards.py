@@ -279,6 +279,21 @@ def test_the_sample_of_many_files_goes_on_until_it_finds_a_document(tmp_path: Pa
     assert found == {1}
 
 
+def test_the_sample_does_not_hang_on_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dsel.data import shards
+
+    (tmp_path / "source").mkdir()
+    for number in range(50):
+        (tmp_path / "source" / f"{number}.txt").write_text(f"document {number}\n")
+    (tmp_path / "mine.txt").write_bytes(encode(".txt", ["a target"]))
+    found = []
+    for cores in (1, 5, 48):
+        monkeypatch.setattr(shards, "num_cores", lambda cores=cores: cores)
+        found.append(Shards(str(tmp_path / "source"), str(tmp_path / "mine.txt")).read().source["text"].to_pylist())
+    assert len(found[0]) == 32
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.mark.parametrize("key", ["sample", "piece_bytes"])
 def test_options(key: str) -> None:
     with pytest.raises(InputError, match=rf"data.{key}=0: must be at least 1"):

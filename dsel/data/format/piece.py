@@ -64,13 +64,14 @@ class Block:
 
     rows: Rows
     first: int  # number of the block's first row
-    path: Path
-    data: bytes = b""  # the rows' own lines
+    path: Path | str
+    data: bytes | None = None  # the rows' own lines, where they have any
     before: Before = int  # lines, or rows, of the file before them
 
     def bad(self, numbers: npt.NDArray[np.int64], reason: str, detail: str) -> list[Bad]:
         """That the rows of these numbers are bad, with their places in the file."""
-        found, in_line = places(self.data, self.path, numbers - self.first)
+        rows = numbers - self.first
+        found, in_line = (rows.tolist(), False) if self.data is None else places(self.data, Path(self.path), rows)
         before = self.before() if found else 0
         return [Bad(str(self.path), before + n, reason, detail, in_line) for n in found]
 
