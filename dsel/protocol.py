@@ -133,6 +133,10 @@ class Stream(Protocol):
         Errors: one of them cannot be read any more."""
         ...
 
+    def texts(self, piece: Any, wanted: npt.NDArray[np.int64]) -> Iterator[pa.ChunkedArray]:
+        """The texts of these rows, ascending, as `read` gives them, some at a time."""
+        ...
+
 
 class Model(Protocol):
     """How a model, and the tokenizer that goes with it, come to be."""

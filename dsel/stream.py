@@ -64,3 +64,7 @@ class PoolStream:
         given = {name: name for name in table.column_names if not name.startswith("dsel_")} if self.columns is None else self.columns
         told = {ROW: table[ROW], NAME: pa.array(hash_texts(table[TEXT]))}
         yield pa.table({name: table[stored] for name, stored in given.items()} | told)
+
+    def texts(self, piece: Slice, wanted: npt.NDArray[np.int64]) -> Iterator[pa.ChunkedArray]:
+        """The texts of these rows of the slice."""
+        yield self.pool.table[TEXT].take(pa.array(piece.start + wanted))

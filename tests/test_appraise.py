@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from command import Answer, dsel
@@ -18,9 +19,13 @@ from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
 from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
+from dsel.data.shards import Shards
 from dsel.functional.ngrams import Ngrams
 from dsel.phase import appraise
+from dsel.pool import Pool
+from dsel.protocol import Stream
 from dsel.report.__main__ import main
+from dsel.stream import PoolStream
 
 Rows = list[dict[str, Any]]
 NUM_HIDDEN, BUDGET = 40, 50
@@ -199,6 +204,29 @@ def test_texts_come_from_few_pieces(files: Files, monkeypatch: pytest.MonkeyPatc
     chosen = written(files)
     by_file = Counter(Path(row["dsel_file"]).name for row in chosen)
     assert found["compared"]["selected"] in by_file.values()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv", "pool"])
+def test_texts_are_those_that_are_read(tmp_path: Path, kind: str) -> None:
+    rows = [{"body": " " if n % 7 == 3 else f"Text number {n}, which is long.", "n": n} for n in range(50)]
+    path = tmp_path / f"pool.{kind}"
+    if kind == "jsonl":
+        write_jsonl(path, rows)
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=20)
+    elif kind == "csv":
+        path.write_text("body,n\n" + "".join(f'"{row["body"]}",{row["n"]}\n' for row in rows))
+    else:
+        path = write_jsonl(tmp_path / "pool.jsonl", rows)
+    data = Shards(str(path), str(path), text_column="body", on_bad_row="skip", max_characters=15)
+    stream: Stream = PoolStream(Pool("source", data.read().source, "")) if kind == "pool" else data.stream
+    for part in stream.pieces:
+        whole = pa.concat_tables(stream.read(part, stream.sieve()))
+        wanted = whole.filter(pc.equal(pc.bit_wise_and(whole["dsel_row"], 1), 1))
+        found = pa.chunked_array([chunk for texts in stream.texts(part, wanted["dsel_row"].to_numpy()) for chunk in texts.chunks])
+        assert found.to_pylist() == wanted["text"].to_pylist()
+        assert len(found) > 10
+        assert max(map(len, found.to_pylist())) == 15
 
 
 def test_planted_documents(files: Files) -> None:

@@ -97,6 +97,16 @@ class BlockStream:
         if len(left):
             raise InputError(f"{piece.path}: {len(left)} rows that were scored are gone; bring them back, or run again")
 
+    def texts(self, piece: Any, wanted: npt.NDArray[np.int64]) -> Iterator[pa.ChunkedArray]:
+        """The texts of these rows of the piece (ascending), cut as `read` cuts them. Errors: see `blocks`."""
+        for block in self.blocks(piece, (self.columns.text,)):
+            here = np.isin(block.rows.numbers, wanted)
+            if here.any():
+                table = self.columns.expose(block.rows.table.filter(pa.array(here)), str(block.path))
+                yield self.columns.cut(table, self.max_characters)[TEXT]
+            if block.first + block.rows.num_read > wanted[-1]:
+                return
+
 
 def _refuse_unreadable(block: Block, wanted: npt.NDArray[np.int64]) -> None:
     """Errors: a wanted row is bad now that all columns are read."""

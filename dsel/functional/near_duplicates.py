@@ -12,7 +12,8 @@ from dsel.functional.hashing import Texts
 from dsel.functional.ngrams import Ngrams
 
 SHINGLE, JACCARD = 5, 0.8
-PERMUTATIONS, BANDS = 128, 32  # 4 rows a band: a pair at .8 is missed with probability (1 - .8**4)**32 = 5e-8
+PERMUTATIONS, BANDS = 128, 32  # 4 rows a band: a pair at .8 shares none with probability (1 - .8**4)**32 = 5e-8
+SLACK = 0.2  # that a signature may be below: 5.7 standard deviations of its mean, sqrt(.8 * .2 / 128)
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _S29, _S32 = np.uint64(29), np.uint64(32)
@@ -30,14 +31,15 @@ def near_duplicates(texts: Texts, jaccard: float = JACCARD) -> npt.NDArray[np.bo
     found = np.zeros(len(ends) - 1, dtype=np.bool_)
     some = _candidates(hashes, ends)
     if len(some):
-        rows = np.array(_signatures(*_take(hashes, ends, some)).to_rows(), dtype=np.uint32)
+        hashes, ends = _distinct(*_take(hashes, ends, some))
+        rows = np.array(_signatures(hashes, ends).to_rows(), dtype=np.uint32)
         before = np.stack([_before(band) for band in np.split(rows, BANDS, axis=1)])
-        found[some] = _check(before, some, hashes, ends, jaccard)
+        found[some] = _check(before, rows, hashes, ends, jaccard, PERMUTATIONS * (jaccard - SLACK))
     return found
 
 
 def shingles(texts: Texts, size: int = SHINGLE) -> tuple[Hashes, Ints]:
-    """Hashes of the different runs of `size` tokens of each document, in order, and where each document's begin (document + 1,).
+    """Hashes of the runs of `size` tokens of each document, and where each document's begin (document + 1,).
 
     Tokens are those of `ngrams`: words and runs of punctuation, lower-cased. A document of fewer has all of them as one shingle.
     """
@@ -86,7 +88,7 @@ def _shingle(tokens, ends, size):  # type: ignore[no-untyped-def]
     hashes, stops = np.empty(len(tokens), np.uint64), np.zeros(len(ends), np.int64)
     last = 0
     for document in range(len(ends) - 1):
-        start, stop, first = ends[document], ends[document + 1], last
+        start, stop = ends[document], ends[document + 1]
         for end in range(min(start + size, stop), stop + 1 if stop > start else start):
             value = np.uint64(7)
             for at in range(max(start, end - size), end):
@@ -95,8 +97,16 @@ def _shingle(tokens, ends, size):  # type: ignore[no-untyped-def]
             value = (value ^ (value >> _S29)) * _MIX
             hashes[last] = value ^ (value >> _S32)
             last += 1
-        own = np.sort(hashes[first:last])
-        last = first
+        stops[document + 1] = last
+    return hashes[:last], stops
+
+
+@nb.njit(nogil=True, cache=True)
+def _distinct(hashes, ends):  # type: ignore[no-untyped-def]
+    """Each document's hashes in order, without repeats."""
+    stops, last = np.zeros(len(ends), np.int64), 0
+    for document in range(len(ends) - 1):
+        own = np.sort(hashes[ends[document] : ends[document + 1]])
         for at in range(len(own)):
             if at == 0 or own[at] != own[at - 1]:
                 hashes[last] = own[at]
@@ -124,16 +134,22 @@ def _is_near(hashes, a, a_stop, b, b_stop, jaccard):  # type: ignore[no-untyped-
 
 
 @nb.njit(nogil=True, cache=True)
-def _check(before, some, hashes, ends, jaccard):  # type: ignore[no-untyped-def]
-    """Which candidates are near-duplicates of one before them; `before` (band, candidate) leads to those that share a band."""
-    found, seen = np.zeros(len(some), np.bool_), np.full(len(some), -1, np.int64)
-    for one in range(len(some)):
-        a, a_stop = ends[some[one]], ends[some[one] + 1]
+def _check(before, rows, hashes, ends, jaccard, least):  # type: ignore[no-untyped-def]
+    """Which documents are near-duplicates of one before them; `before` (band, document) leads to those that share a band.
+
+    Only pairs of which `least` signature rows (document, row) are equal are compared shingle by shingle.
+    """
+    found, seen = np.zeros(len(rows), np.bool_), np.full(len(rows), -1, np.int64)
+    for one in range(len(rows)):
         for band in range(len(before)):
             other = before[band, one]
             while other >= 0 and not found[one]:
                 if seen[other] != one:
-                    found[one] = _is_near(hashes, a, a_stop, ends[some[other]], ends[some[other] + 1], jaccard)
+                    equal = 0
+                    for row in range(rows.shape[1]):
+                        equal += rows[one, row] == rows[other, row]
+                    if equal >= least:
+                        found[one] = _is_near(hashes, ends[one], ends[one + 1], ends[other], ends[other + 1], jaccard)
                 seen[other] = one
                 other = before[band, other]
     return found

@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from dsel.error import InputError
 from dsel.phase.choose import CHOSEN, RECORD, find_scores
 from dsel.phase.scored import score_values
-from dsel.pool import ROW, TEXT, read_table
+from dsel.pool import read_table
 from dsel.protocol import Selector, Stream, StreamSelector, World
 from dsel.state import State
+
+MOST_OPEN = 256  # files that stay open rather than being opened for each look
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,14 @@ class Chosen:
         self.first = self.scored.first_rows
         self._selector = selector
         piece = self.table["piece"].to_numpy()
+        self._open: list[tuple[int, pa.Table]] = []
         self._order = np.argsort(piece, kind="stable")
         self._starts = np.searchsorted(piece[self._order], np.arange(len(self.scored.pieces) + 1))
 
     def __iter__(self) -> Iterator[Part]:
-        for number, table in self.scored.tables():
+        if len(self.scored.pieces) <= MOST_OPEN:
+            self._open = self._open or list(self.scored.tables())
+        for number, table in self._open or self.scored.tables():
             here = self._order[self._starts[number] : self._starts[number + 1]]
             chosen = np.zeros(table.num_rows, dtype=np.bool_)
             rows = self.table["row"].take(pa.array(here)).to_numpy() if len(here) else np.empty(0, np.int64)
@@ -95,7 +100,6 @@ def read_texts(chosen: Chosen, world: World, places: npt.NDArray[np.int64], char
 def _read_texts(stream: Stream, characters: int, item: tuple[int, npt.NDArray[np.int64]]) -> pa.Array:
     number, rows = item
     chunks: list[pa.Array] = []
-    for table in stream.read(stream.pieces[number], stream.sieve()):
-        texts = table[TEXT].filter(pc.is_in(table[ROW], pa.array(rows))).cast(pa.large_string())
-        chunks += pc.utf8_slice_codeunits(texts, 0, characters).chunks
+    for texts in stream.texts(stream.pieces[number], rows):
+        chunks += pc.utf8_slice_codeunits(texts.cast(pa.large_string()), 0, characters).chunks
     return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())

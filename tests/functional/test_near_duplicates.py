@@ -3,7 +3,6 @@
 import random
 import re
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -63,14 +62,13 @@ def test_the_border_is_inside() -> None:
         assert near_duplicates(pa.array([base, longer])).tolist() == [False, near]
 
 
-def test_shingles_are_sets_of_runs_of_tokens(corpus: list[str]) -> None:
+def test_shingles_are_runs_of_tokens(corpus: list[str]) -> None:
     some = corpus[-80:]
     hashes, ends = shingles(pa.chunked_array([some[:30], some[30:]]))
     sets = as_sets(some)
-    assert np.diff(ends).tolist() == [len(one) for one in sets]
     for number, one in enumerate(sets):
         own = hashes[ends[number] : ends[number + 1]]
-        assert (np.diff(own.astype(object)) > 0).all()
+        assert len(set(own.tolist())) == len(one)
         for other in range(number):
             shared = len(set(own.tolist()) & set(hashes[ends[other] : ends[other + 1]].tolist()))
             assert shared == len(sets[other] & one)
