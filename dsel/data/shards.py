@@ -23,7 +23,7 @@ from dsel.data.text import Columns
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.functional.hashing import hash_texts, remix
-from dsel.pool import DOMAIN, ID, TEXT
+from dsel.pool import DOMAIN, ID, NAME, TEXT
 from dsel.sieve import OnBadRow, Sieve
 
 MOST_SAMPLED = 32  # pieces that are read for the sample
@@ -121,7 +121,7 @@ class Shards:
         As many parts are read at a time as there are cores.
         """
         names = ["/".join([*Path(part.path).parts[-3:], str(part.start)]) for part in self._parts]  # whatever the folder above
-        order = np.argsort(self._luck(hash_texts(pa.array(names))), kind="stable")
+        order = np.argsort(remix(hash_texts(pa.array(names)), self.seed), kind="stable")
         first, others = np.sort(order[:MOST_SAMPLED]).tolist(), order[MOST_SAMPLED:].tolist()
         at_once = num_cores()
         groups = [first[start : start + at_once] for start in range(0, len(first), at_once)]
@@ -136,17 +136,18 @@ class Shards:
                     sieve.dropped.update(dropped)
                 if sum(table.num_rows for table in kept) > self.sample:
                     kept = [self._draw(kept)]
-                    below = self._luck(hash_texts(kept[0][TEXT])).max() if kept[0].num_rows == self.sample else below
+                    below = self._luck(kept[0]).max() if kept[0].num_rows == self.sample else below
         found = {name: None for at in order[:MOST_SAMPLED].tolist() for name in self._named(self._parts[at])}
         self._columns.require(list(found), f"source={self.source}")
-        table = self._draw(kept) if kept else pa.table({TEXT: pa.array([], pa.string())})
+        table = self._draw(kept).drop_columns([NAME]) if kept else pa.table({TEXT: pa.array([], pa.string())})
         return sieve.finish(table, str(self.source))
 
     def _lucky(self, below: np.uint64, part: Piece) -> tuple[list[pa.Table], dict[str, int]]:
         """The part's documents with no more luck than `below`, at most some times `sample`, and what was dropped."""
         sieve, kept = self.stream.sieve(), list[pa.Table]()
         for table in self.stream.read(part, sieve):
-            lucky = table.filter(pa.array(self._luck(hash_texts(table[TEXT])) <= below))
+            table = table.append_column(NAME, pa.array(hash_texts(table[TEXT])))
+            lucky = table.filter(pa.array(self._luck(table) <= below))
             kept += [lucky] if lucky.num_rows else []
             if sum(table.num_rows for table in kept) > 2 * self.sample:
                 kept = [self._draw(kept)]
@@ -156,12 +157,12 @@ class Shards:
         """Its columns, where the user has named some that must be there."""
         return self.stream.names(part) if (self.id_column, self.domain_column) != (ID, DOMAIN) else []
 
-    def _luck(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    def _luck(self, table: pa.Table) -> npt.NDArray[np.uint64]:
         """A number by text; the smallest are taken."""
-        return remix(names, self.seed)
+        return remix(table[NAME].to_numpy(), self.seed)
 
     def _draw(self, tables: list[pa.Table]) -> pa.Table:
         """Of each text the first, and of those the ones with the most luck, in order."""
         table = unify(tables, ["source"] * len(tables))
-        names, first = np.unique(hash_texts(table[TEXT]), return_index=True)
-        return table.take(pa.array(np.sort(first[np.argsort(self._luck(names), kind="stable")[: self.sample]])))
+        names, first = np.unique(table[NAME].to_numpy(), return_index=True)
+        return table.take(pa.array(np.sort(first[np.argsort(remix(names, self.seed), kind="stable")[: self.sample]])))

@@ -38,14 +38,15 @@ class FaissIndex:
 
     def mean_similarity(self, queries: Vectors, k: int) -> Vectors:
         """Mean inner product (query,) of each query (query, dim) with the up to `k` neighbours found; -1 where none is."""
-        products, found = self._index.search(np.ascontiguousarray(queries), min(k, self._index.ntotal))
+        products, found = self.opened.search(np.ascontiguousarray(queries), min(k, self.opened.ntotal))
         real = found >= 0
         count = real.sum(1)
         means = np.where(real, products, 0).sum(1, dtype=np.float64) / np.maximum(count, 1)
         return np.where(count > 0, means, -1).astype(np.float32)
 
     @cached_property
-    def _index(self) -> Any:
+    def opened(self) -> Any:
+        """The index as faiss knows it; searches may share it."""
         return _faiss().deserialize_index(self.written)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0xD6E8FEB86659FD93)
 _1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned indices: numba need not look for negative ones
-_S27, _S31, _S32 = np.uint64(27), np.uint64(31), np.uint64(32)
+_S6, _S27, _S31, _S32, _63 = np.uint64(6), np.uint64(27), np.uint64(31), np.uint64(32), np.uint64(63)
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
@@ -172,25 +172,27 @@ def list_buckets(data, offsets, kind, lower, order, num_buckets, memory):  # typ
 def score_documents(data, offsets, kind, lower, order, num_buckets, memory, weights, distinct):  # type: ignore[no-untyped-def]
     out, state, places = np.empty(BUFFER + order, np.int32), np.zeros((order, 2), np.uint64), np.zeros((order, 2), np.int64)
     scores = np.zeros(len(offsets) - 1)
-    seen = np.zeros(num_buckets if distinct else 1, np.bool_)
+    seen = np.zeros(num_buckets // 64 + 1 if distinct else 1, np.uint64)  # a bit a bucket: they fit into the nearest cache
     for document in range(len(offsets) - 1):
         start, stop, num_tokens = np.uint64(offsets[document]), np.uint64(offsets[document + 1]), 0
         at, total, number = start, 0.0, 0
         while at < stop:
             at, num_tokens, size = fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
             for i in range(size):
-                if not distinct:
-                    total += weights[out[i]]
-                elif not seen[out[i]]:
-                    seen[out[i]] = True
+                bucket = np.uint64(out[i])
+                if distinct:
+                    word, bit = bucket >> _S6, _1 << (bucket & _63)
+                    if seen[word] & bit:
+                        continue
+                    seen[word] |= bit
                     number += 1
-                    total += weights[out[i]]
+                total += weights[bucket]
         if distinct:
             if num_tokens * order <= BUFFER:  # all of it is still in `out`
                 for i in range(size):
-                    seen[out[i]] = False
+                    seen[np.uint64(out[i]) >> _S6] = np.uint64(0)
             else:
-                seen[:] = False
+                seen[:] = np.uint64(0)
             total /= np.sqrt(max(number, 1))
         scores[document] = total
     return scores
