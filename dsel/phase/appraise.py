@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsel.error import InputError
+from dsel.functional.cores import num_cores
 from dsel.functional.divergence import kl_divergence
 from dsel.functional.hashing import hash_texts
 from dsel.functional.near_duplicates import JACCARD, SHINGLE, near_duplicates
@@ -22,7 +24,7 @@ from dsel.functional.ranking import roc_auc_of_parts
 from dsel.functional.tally import Domains, Histogram, Lengths, Range, length_edges
 from dsel.phase.chosen import Chosen, Part, read_texts
 from dsel.phase.scored import count_distinct
-from dsel.pool import DOMAIN, TEXT, Pool
+from dsel.pool import DOMAIN, TEXT
 from dsel.protocol import Selector, World
 from dsel.state import State
 
@@ -67,8 +69,7 @@ class Appraise:
             known = ", ".join(entry["domain"] for entry in survey.domains.record()) or "none; set data.domain_column="
             raise InputError(f"phases.{world.name}.positive={self.positive}: no document is of that domain; there are {known}")
         found = {key: chosen.record[key] for key in ("read", "documents")} | {"chosen": chosen.table.num_rows}
-        found |= {"scores": _scores(chosen, survey), "domains": survey.domains.record()}
-        found |= _tally(chosen, survey, self.positive)
+        found |= {"scores": _scores(chosen, survey), "domains": survey.domains.record(), **_tally(chosen, survey, self.positive)}
         if survey.num_positive:
             found["labels"] = {"positive": self.positive or "planted", **_find(chosen, survey, self.positive)}
         samples = _next(chosen, survey, self.samples)
@@ -94,23 +95,24 @@ class Appraise:
         wanted = np.unique(np.r_[places, np.array([sample["place"] for sample in samples], np.int64)])
         texts = read_texts(chosen, world, wanted, MOST_CHARACTERS)
         for sample in samples:
-            at = int(np.searchsorted(wanted, sample["place"]))
-            sample["file"] = Path(world.stream.pieces[int(chosen.piece_of(wanted[at : at + 1])[0])].path).name
-            text = texts[at].as_py()
+            at = np.searchsorted(wanted, [sample["place"]])
+            sample["file"] = Path(world.stream.pieces[int(chosen.piece_of(wanted[at])[0])].path).name
+            text = texts[int(at[0])].as_py()
             sample["text"] = text[:SAMPLE_CHARACTERS] + ("..." if len(text) > SAMPLE_CHARACTERS else "")
         return texts.take(pa.array(np.searchsorted(wanted, places)))
 
     def _compare(self, texts: pa.Array, world: World, rng: np.random.Generator) -> dict[str, Any]:
         """What depends on texts: the chosen beside as many random ones of the pool's sample."""
-        source = world.corpus.source
-        some = np.sort(rng.permutation(len(source))[: len(texts)])
-        others = _begin(source.take(some))
+        source = world.corpus.source.table[TEXT]
+        others = _begin(source.take(pa.array(np.sort(rng.permutation(len(source))[: len(texts)]))))
         found: dict[str, Any] = {"compared": {"selected": len(texts), "pool": len(others), "characters": MOST_CHARACTERS}}
-        if self.kl_reduction:
-            found["kl"] = _kl(texts, others, world)
-        if self.near_duplicates:
-            shares = {"selected": float(near_duplicates(texts).mean()), "pool": float(near_duplicates(others).mean())}
-            found["near_duplicates"] = {**shares, "jaccard": JACCARD, "shingle": SHINGLE}
+        with ThreadPoolExecutor(num_cores()) as threads:  # all of it is compiled, and leaves the interpreter's lock
+            kl = threads.submit(_kl, texts, others, world) if self.kl_reduction else None
+            near = [threads.submit(near_duplicates, side) for side in (texts, others)] if self.near_duplicates else []
+        found |= {"kl": kl.result()} if kl else {}
+        if near:
+            selected, pool = (float(side.result().mean()) for side in near)
+            found["near_duplicates"] = {"selected": selected, "pool": pool, "jaccard": JACCARD, "shingle": SHINGLE}
         return found
 
 
@@ -230,19 +232,19 @@ def _draw(piece: npt.NDArray[np.int32], count: int, rng: np.random.Generator) ->
     return ranks[np.linspace(0, len(ranks) - 1, count).round().astype(np.int64)]
 
 
-def _begin(pool: Pool) -> pa.ChunkedArray:
-    return pc.utf8_slice_codeunits(pool.table[TEXT], 0, MOST_CHARACTERS)
+def _begin(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.utf8_slice_codeunits(texts, 0, MOST_CHARACTERS)
 
 
 def _kl(texts: pa.Array, others: pa.ChunkedArray, world: World) -> dict[str, Any]:
     """KL divergences from the target in nats; also from held-out target documents, which show what was learnt by heart."""
-    ngrams = Ngrams()
-    selected, pool, target = ngrams.count(texts), ngrams.count(others), ngrams.count(_begin(world.corpus.target))
+    ngrams, known = Ngrams(), world.corpus.target.table[TEXT]
+    selected, pool, target = ngrams.count(texts), ngrams.count(others), ngrams.count(_begin(known))
     far, near = kl_divergence(target, pool), kl_divergence(target, selected)
     found = {"pool": far, "selected": near, "reduction": far - near, "buckets": ngrams.num_buckets, "max_ngram": ngrams.order}
-    validation = world.corpus.validation
-    held_out = ~np.isin(hash_texts(validation.table[TEXT]), hash_texts(world.corpus.target.table[TEXT]))
+    validation = world.corpus.validation.table[TEXT]
+    held_out = ~np.isin(hash_texts(validation), hash_texts(known))
     if held_out.any():
-        held = ngrams.count(_begin(validation.take(np.flatnonzero(held_out))))
+        held = ngrams.count(_begin(validation.filter(pa.array(held_out))))
         found["held_out_reduction"] = kl_divergence(held, pool) - kl_divergence(held, selected)
     return found

@@ -93,8 +93,8 @@ def rows(quality: Mapping[str, Any], num_domains: int = 0) -> list[Row]:
             error = f"± {labels['auc_error']:.1g}" if labels["auc_error"] else ""
             found.append(Row("AUC", "0.5", f"{labels['auc']:.4f}", error))
     if kl := quality.get("kl"):
-        held = f"; held-out target: {kl['held_out_reduction']:.3f}" if "held_out_reduction" in kl else ""
-        found.append(Row("KL from the target (nats)", f"{kl['pool']:.3f}", f"{kl['selected']:.3f}", f"{kl['reduction']:.3f} closer{held}"))
+        held = f"; held-out target: {_closer(kl['held_out_reduction'])}" if "held_out_reduction" in kl else ""
+        found.append(Row("KL from the target (nats)", f"{kl['pool']:.3f}", f"{kl['selected']:.3f}", _closer(kl["reduction"]) + held))
     if near := quality.get("near_duplicates"):
         sizes = quality["compared"]
         found.append(Row("near-duplicates", percent(near["pool"]), percent(near["selected"]), f"of {sizes['selected']:,} drawn"))
@@ -102,6 +102,10 @@ def rows(quality: Mapping[str, Any], num_domains: int = 0) -> list[Row]:
     found.append(Row(f"{length['unit']}, median", *(f"{side['deciles'][5]:,}" for side in sides)))
     found.append(Row(f"{length['unit']}, mean", *(f"{side['mean']:,.1f}" for side in sides)))
     return found + [Row(f"domain {d['domain']}", percent(d["pool"]), percent(d["selected"])) for d in domain_shares(quality)[:num_domains]]
+
+
+def _closer(reduction: float) -> str:
+    return f"{abs(reduction):.3f} {'closer' if reduction >= 0 else 'further'}"
 
 
 def domain_shares(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
