@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +70,8 @@ class Export:
             raise InputError(f"phases.{world.name}: nothing is selected yet; put select before it in pipeline")
         table = chosen_rows(world.corpus.source, state.selection, world.corpus.record["facts"].get("columns"))
         path = folder / f"rows{Path(self.output).suffix}"
-        try:
+        with naming(self.output, path):
             _write(table, path)
-        except (pl.exceptions.ComputeError, pa.ArrowNotImplementedError) as error:
-            raise InputError(f"output={self.output}: {error}; write .parquet or .jsonl instead") from error
         return {"exported_documents": table.num_rows}
 
     def read(self, state: State, world: World, folder: Path) -> State:
@@ -109,6 +109,20 @@ class Export:
             "seconds": round(sum(float(cost.get("seconds", 0)) for cost in state.cost.values()), 3),
             "config": world.config,
         }
+
+
+@contextmanager
+def naming(output: str, path: Path) -> Iterator[None]:
+    """Errors of writing `path`: a column that the format cannot hold; and those of the disk, which polars gives no number."""
+    try:
+        yield
+    except (pl.exceptions.ComputeError, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"output={output}: {error}; write .parquet or .jsonl instead") from error
+    except OSError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if error.errno is not None or number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _writer(record: Path) -> str | None:

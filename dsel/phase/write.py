@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from dsel.error import InputError
 from dsel.phase.appraise import QUALITY
 from dsel.phase.choose import CHOSEN, RECORD
-from dsel.phase.export import Export
+from dsel.phase.export import Export, naming
 from dsel.pool import NAME, ROW, read_table, write_table
 from dsel.protocol import Stream, World
 from dsel.state import State
@@ -45,10 +45,8 @@ class Write(Export):
                 spill.add(table)
         spill.flush()
         path = folder / f"rows{Path(self.output).suffix}"
-        try:
+        with naming(self.output, path):
             _write(spill.parts(), spill.schema(), path)
-        except (pl.exceptions.ComputeError, pa.ArrowNotImplementedError) as error:
-            raise InputError(f"output={self.output}: {error}; write .parquet or .jsonl instead") from error
         spill.remove()
         return {"exported_documents": chosen.num_rows}
 
