@@ -23,6 +23,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 KNOWN = f"{', '.join(PARSERS)}, each also with {' or '.join(COMPRESSIONS)}"
 BOM = b"\xef\xbb\xbf"
 CHUNK_BYTES = 1 << 24
+STEP_BYTES = 1 << 18  # of a file that are decompressed at a time: after which line it is broken is known as closely
 
 
 def find_files(given: object, side: str) -> list[Path]:
@@ -76,12 +77,19 @@ def split_name(path: Path) -> tuple[str, str | None]:
 
 def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The file's content, decompressed, some at a time. Errors: unreadable, broken or cut off: after which line."""
-    num_lines = 0
+    held: list[bytes] = []
+    size = num_lines = 0
     try:
         with pa.input_stream(str(path), compression=split_name(path)[1]) as stream:
-            while chunk := stream.read(chunk_bytes):
-                yield chunk
-                num_lines += chunk.count(b"\n")
+            while some := stream.read(min(STEP_BYTES, chunk_bytes)):
+                held.append(some)
+                size += len(some)
+                num_lines += some.count(b"\n")
+                if size >= chunk_bytes:
+                    yield b"".join(held)
+                    held, size = [], 0
+        if held:
+            yield b"".join(held)
     except OSError as error:
         message = str(error).splitlines()[0]
         place = f" after line {num_lines}" if num_lines else ""
