@@ -147,6 +147,26 @@ def test_rows_of_several_files_name_theirs(mine: Path, tmp_path: Path) -> None:
         assert (row["id"] is None) == (row["dsel_row"] < 30)
 
 
+def test_a_selector_that_needs_the_pool_as_a_whole(pool: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream refuses it, and says what to type; that works."""
+    (tmp_path / "wholepkg").mkdir()
+    (tmp_path / "wholepkg" / "whole.py").write_text(
+        "from dsel.selector.by_score import ByScore\n"
+        "class Whole:\n"
+        "    def __init__(self, reduce, keep, temperature):\n"
+        "        pass\n"
+        "    def select(self, source, target, budget, context):\n"
+        "        return ByScore().select(source, target, budget, context)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine_own = ["selector._target_=wholepkg.whole.Whole", "allow=[wholepkg.]"]
+    error = run(pool, mine, tmp_path / "best.jsonl", *mine_own).error
+    said, _, typed = error.partition("read all into memory: ")
+    assert said.startswith("selector Whole: cannot choose from a stream; take selector=by_score, or")
+    assert run(pool, mine, tmp_path / "best.jsonl", *mine_own, *typed.split()).code == 0
+    assert len(read(tmp_path / "best.jsonl")) == 5
+
+
 def test_an_output_may_be_a_source_again(pool: Path, mine: Path, tmp_path: Path) -> None:
     assert run(pool, mine, tmp_path / "first.parquet", "budget.units=20").code == 0
     assert run(tmp_path / "first.parquet", mine, tmp_path / "second.parquet").code == 0

@@ -22,6 +22,10 @@ from dsel.protocol import Selector, StreamSelector, World
 from dsel.state import State
 
 CHOSEN, RECORD = "chosen.arrow", "counts.json"
+IN_MEMORY = (  # what makes experiment=select one that reads all into memory
+    "data=files", "phase@phases.score=score", "phase@phases.select=select", "phase@phases.export=export",
+    "pipeline=[pretrain,score,select,export]",
+)  # fmt: skip
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
@@ -40,7 +44,7 @@ class Choose:
         if not isinstance(self.selector, StreamSelector):
             raise InputError(
                 f"selector {type(self.selector).__name__}: cannot choose from a stream; take selector=by_score, or read all into memory: "
-                "data=files phase@phases.score=score phase@phases.select=select phase@phases.export=export"
+                f"{' '.join(IN_MEMORY)}"
             )
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
