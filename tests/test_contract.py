@@ -26,6 +26,7 @@ from dsel.executor.local import Local
 from dsel.phase.score import Score, map_pool
 from dsel.pool import Budget, Pool, fingerprint_table
 from dsel.protocol import Context, FittedScore, Phase, Scorer, Selector, World
+from dsel.remote import pack, unpack
 from dsel.scores import Scores
 from dsel.selector.by_score import ByScore
 from dsel.state import State
@@ -144,8 +145,8 @@ def test_scoring_leaves_no_trace(fit: Fit, lab: Lab) -> None:
 
 
 def test_pickling_a_fitted_score_is_identity(fit: Fit, lab: Lab) -> None:
-    copy = pickle.loads(pickle.dumps(fit.fitted))
-    np.testing.assert_array_equal(score(copy, fit.scorer, lab.source), fit.scores)
+    for copy in (pickle.loads(pickle.dumps(fit.fitted)), unpack(pack(fit.fitted))):  # the second is how it goes to other machines
+        np.testing.assert_array_equal(score(copy, fit.scorer, lab.source), fit.scores)
 
 
 def test_useful_stands_above_harmful(fit: Fit, lab: Lab) -> None:
