@@ -103,7 +103,7 @@ def test_training_that_nobody_looks_at_is_left_out(files: Files, tmp_path: Path)
 
 def test_training_is_kept_where_a_scorer_looks_at_it(files: Files, tmp_path: Path) -> None:
     config = tiny_config(*files, tmp_path / "out", f"output={tmp_path / 'x.csv'}", "budget.units=5", experiment="select")
-    assert list(Run(config).phases) == ["pretrain", "score", "select", "export"]
+    assert list(Run(config).phases) == ["pretrain", "score", "select", "quality", "export"]
     last = changed(config, pipeline=["pretrain"])
     assert list(Run(last).phases) == ["pretrain"]  # what a run ends with is what it is for
 
