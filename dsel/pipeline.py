@@ -107,10 +107,12 @@ class Run:
         )
 
     def check_outputs(self, finished: bool) -> None:
-        """Errors: a file stands where the run would write one. What this very run has put there is its own until it is finished."""
+        """Errors: a file stands where the run would write one, or the source would hold what is written. What this very run has
+        put there is its own until it is finished."""
         for name, phase in self.phases.items():
             if refuse := getattr(phase, "refuse", None):
                 refuse(None if finished else self.keys[name])
+                _refuse_inside(phase.output, self.config)  # type: ignore[attr-defined]  # it writes one
 
     def fold(self, store: Store) -> State:
         """Run the phases in order; what is on disk already is read."""
@@ -122,6 +124,17 @@ class Run:
         for name, phase in self.phases.items():
             state = _step(phase, replace(state, fingerprint=self.keys[name]), replace(world, name=name), store)
         return state
+
+
+def _refuse_inside(output: str, config: Mapping[str, Any]) -> None:
+    """Errors: the next run would take `output` for a part of its source or target."""
+    path = Path(output).absolute()
+    for side in ("source", "target"):
+        given = config.get(side)
+        for item in [given] if isinstance(given, str) else given or []:
+            place = Path(item).expanduser().absolute()
+            if place == path or (place.is_dir() and path.is_relative_to(place)) or path.match(str(place)):
+                raise InputError(f"output={output}: lies in {side}={item}, and would be read as a part of it; give another place")
 
 
 def _is_read(name: str, phases: Mapping[str, Phase]) -> bool:

@@ -74,6 +74,17 @@ def run(source: Path | str, target: Path | str, output: Path | str, *more: str, 
     return dsel("experiment=select", *given, *more, outputs=outputs / "outputs")
 
 
+@pytest.mark.parametrize(
+    ("source", "output"), [("pool", "pool/new/best.jsonl"), ("pool/*.jsonl", "pool/b.jsonl"), ("pool", "pool/a.jsonl")]
+)
+def test_an_output_inside_the_source(mine: Path, tmp_path: Path, source: str, output: str) -> None:
+    (tmp_path / "pool").mkdir()
+    before = write(tmp_path / "pool" / "a.jsonl", pool_rows()).read_bytes()
+    error = run(tmp_path / source, mine, tmp_path / output, "overwrite=true").error
+    assert f"lies in source={tmp_path / source}, and would be read as a part of it; give another place" in error
+    assert (tmp_path / "pool" / "a.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("kind", [".parquet", ".jsonl", ".csv"])
 def test_the_best_rows_with_all_their_columns(mine: Path, tmp_path: Path, kind: str) -> None:
     rows = pool_rows()

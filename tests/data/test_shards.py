@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -293,6 +294,12 @@ def test_the_sample_does_not_hang_on_the_machine(tmp_path: Path, monkeypatch: py
         found.append(Shards(str(tmp_path / "source"), str(tmp_path / "mine.txt")).read().source["text"].to_pylist())
     assert len(found[0]) == 32
     assert found[0] == found[1] == found[2]
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"b\xe9.txt")).write_bytes(b"a text\n")
+    with pytest.raises(InputError, match=r"the name of '.*b.udce9.txt' is not UTF-8; rename the file"):
+        Shards(str(tmp_path), str(tmp_path)).identity()
 
 
 @pytest.mark.parametrize("key", ["sample", "piece_bytes"])

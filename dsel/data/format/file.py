@@ -38,6 +38,9 @@ def find_files(given: object, side: str) -> list[Path]:
     found = {path for item in items for path in _expand(str(item), side)}
     if not found:
         raise InputError(f"{side}={given}: names no file; give a path, a glob, a folder, or a list of those")
+    for path in found:
+        if not str(path).isprintable() and any("\udc80" <= letter <= "\udcff" for letter in str(path)):
+            raise InputError(f"{side}={given}: the name of {str(path)!r} is not UTF-8; rename the file")
     return sorted(found)
 
 
