@@ -136,10 +136,9 @@ PARTS = ("source", "holdout", "target", "finetune", "validation", "test")
 def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
     """Deduplicate, take leaks out, split, plant, and write one Arrow file a part; returns the record of counts."""
     dropped = {side: dict(documents.dropped.get(side, {})) for side in ("source", "target")}
-    source, target = _conform(documents.source), _conform(documents.target)
-    read = {side: t.num_rows + sum(dropped[side].values()) for side, t in (("source", source), ("target", target))}
-    source, source_keys = _distinct(source, dropped["source"])
-    target, target_keys = _distinct(target, dropped["target"])
+    sides = (("source", documents.source), ("target", documents.target))
+    read = {side: table.num_rows + sum(dropped[side].values()) for side, table in sides}
+    (source, source_keys), (target, target_keys) = (_distinct(table, dropped[side]) for side, table in sides)
     for side, table in (("source", source), ("target", target)):
         if table.num_rows == 0:
             raise InputError(f"{side}: no documents left of {read[side]} read (dropped: {dropped[side] or 'none'})")
@@ -185,10 +184,10 @@ def load(folder: Path) -> Corpus:
     return Corpus(**pools, record=record, excluded=np.load(folder / EXCLUDED))
 
 
-def _conform(table: pa.Table) -> pa.Table:
+def _conform(table: pa.Table, keys: npt.NDArray[np.uint64]) -> pa.Table:
     """The table with `id` (text's hash where the user gives none) and `dsel_row`, both of one type."""
     if ID not in table.column_names:
-        table = table.append_column(ID, hex_names(hash_texts(table[TEXT])))
+        table = table.append_column(ID, hex_names(keys))
     table = table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.string()))
     return table.set_column(table.column_names.index(ROW), ROW, table[ROW].cast(pa.int64()))
 
@@ -196,6 +195,7 @@ def _conform(table: pa.Table) -> pa.Table:
 def _distinct(table: pa.Table, dropped: dict[str, int]) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The table without exact repeats of a text (the first stays), and the text hashes of what is left."""
     keys = hash_texts(table[TEXT])
+    table = _conform(table, keys)
     first = np.sort(np.unique(keys, return_index=True)[1])
     if len(first) < len(keys):
         dropped["duplicate"] = len(keys) - len(first)

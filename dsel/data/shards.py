@@ -10,24 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.artifact import fingerprint
 from dsel.corpus import Documents
 from dsel.data.blocks import BlockStream
-from dsel.data.files import Files, unify
+from dsel.data.drawing import Drawing
+from dsel.data.files import Files
 from dsel.data.format.file import find_files, hash_file
 from dsel.data.format.piece import PIECE_BYTES, Block, Piece, cut, read_piece
 from dsel.data.text import Columns
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.functional.hashing import hash_texts, remix
-from dsel.pool import DOMAIN, ID, NAME, TEXT
+from dsel.pool import DOMAIN, ID, TEXT
 from dsel.sieve import OnBadRow, Sieve
 
-MOST_SAMPLED = 32  # pieces that are read for the sample
-MOST_LUCK = np.uint64(2**64 - 1)
+MOST_SAMPLED = 128  # parts that are read for the sample
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class FileStream(BlockStream):
 class Shards:
     """Reads what `Files` reads, and no more of the source than fits into memory at a time.
 
-    What is fitted is fitted on a random part of `sample` documents, from at most 32 parts of 64 MB; scores are for all. With
+    What is fitted is fitted on a random part of `sample` documents, from at most 128 parts of 16 MB; scores are for all. With
     `sample_from` it comes from these files instead: as long as they stay, files that are added to the source, or changed, are
     scored alone. Scores are kept by pieces of about `piece_bytes`. The target is read whole. A file is known by its name, size
     and time, not by its content; one that is broken or has no text column is an error even with `on_bad_row: skip`, since
@@ -116,53 +115,33 @@ class Shards:
         return [piece for path in paths for piece in cut(path)]
 
     def _sample(self, sieve: Sieve) -> pa.Table:
-        """`sample` documents, drawn by their texts: the same however up to 2 GB lie in files; of more, from 32 parts by their names.
+        """`sample` documents, drawn by their texts: the same however up to 2 GB lie in files; of more, from 128 parts by their names.
 
         As many parts are read at a time as there are cores.
         """
         names = ["/".join([*Path(part.path).parts[-3:], str(part.start)]) for part in self._parts]  # whatever the folder above
         order = np.argsort(remix(hash_texts(pa.array(names)), self.seed), kind="stable")
         first, others = np.sort(order[:MOST_SAMPLED]).tolist(), order[MOST_SAMPLED:].tolist()
-        at_once = num_cores()
-        groups = [first[start : start + at_once] for start in range(0, len(first), at_once)]
-        kept: list[pa.Table] = []
-        below = MOST_LUCK
-        with ThreadPoolExecutor(at_once) as threads:
-            for number, group in enumerate([*groups, *([at] for at in others)]):
-                if number >= len(groups) and kept:
-                    break
-                for tables, dropped in threads.map(partial(self._lucky, below), [self._parts[at] for at in group]):
-                    kept += tables
-                    sieve.dropped.update(dropped)
-                if sum(table.num_rows for table in kept) > self.sample:
-                    kept = [self._draw(kept)]
-                    below = self._luck(kept[0]).max() if kept[0].num_rows == self.sample else below
+        drawing = Drawing(self.sample, self.seed)
+        with ThreadPoolExecutor(num_cores()) as threads:
+            sift = partial(self._sift, drawing)
+            for tables, dropped in threads.map(sift, [self._parts[at] for at in first]):
+                drawing.add(tables)
+                sieve.dropped.update(dropped)
+        for tables, dropped in map(sift, [self._parts[at] for at in others]):
+            if drawing.num_drawn:
+                break
+            drawing.add(tables)
+            sieve.dropped.update(dropped)
         found = {name: None for at in order[:MOST_SAMPLED].tolist() for name in self._named(self._parts[at])}
         self._columns.require(list(found), f"source={self.source}")
-        table = self._draw(kept).drop_columns([NAME]) if kept else pa.table({TEXT: pa.array([], pa.string())})
-        return sieve.finish(table, str(self.source))
+        return sieve.finish(drawing.finish(), str(self.source))
 
-    def _lucky(self, below: np.uint64, part: Piece) -> tuple[list[pa.Table], dict[str, int]]:
-        """The part's documents with no more luck than `below`, at most some times `sample`, and what was dropped."""
-        sieve, kept = self.stream.sieve(), list[pa.Table]()
-        for table in self.stream.read(part, sieve):
-            table = table.append_column(NAME, pa.array(hash_texts(table[TEXT])))
-            lucky = table.filter(pa.array(self._luck(table) <= below))
-            kept += [lucky] if lucky.num_rows else []
-            if sum(table.num_rows for table in kept) > 2 * self.sample:
-                kept = [self._draw(kept)]
-        return kept, dict(sieve.dropped)
+    def _sift(self, drawing: Drawing, part: Piece) -> tuple[list[pa.Table], dict[str, int]]:
+        """The part's documents that may be drawn, and what was dropped."""
+        sieve = self.stream.sieve()
+        return [drawing.sift(table) for table in self.stream.read(part, sieve)], dict(sieve.dropped)
 
     def _named(self, part: Piece) -> list[str]:
         """Its columns, where the user has named some that must be there."""
         return self.stream.names(part) if (self.id_column, self.domain_column) != (ID, DOMAIN) else []
-
-    def _luck(self, table: pa.Table) -> npt.NDArray[np.uint64]:
-        """A number by text; the smallest are taken."""
-        return remix(table[NAME].to_numpy(), self.seed)
-
-    def _draw(self, tables: list[pa.Table]) -> pa.Table:
-        """Of each text the first, and of those the ones with the most luck, in order."""
-        table = unify(tables, ["source"] * len(tables))
-        names, first = np.unique(table[NAME].to_numpy(), return_index=True)
-        return table.take(pa.array(np.sort(first[np.argsort(remix(names, self.seed), kind="stable")[: self.sample]])))

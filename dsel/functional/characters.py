@@ -47,7 +47,8 @@ def characters() -> Characters:
 
 @cache
 def python_characters() -> Characters:
-    r"""As Python's `re` and `str.lower` see them, hence NLTK's WordPunctTokenizer (`\w+|[^\w\s]+`) and the `data-selection` package."""
+    r"""As Python's `re` and `str.lower` see them, hence WordPunctTokenizer (`\w+|[^\w\s]+`) of NLTK before 3.10 and the `data-selection`
+    package over it."""
     return Characters(_python_kind(), _lower())
 
 

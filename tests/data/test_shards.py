@@ -271,12 +271,12 @@ def test_the_sample_does_not_hang_on_the_pieces_and_holds_each_text_once(make: C
 
 def test_the_sample_of_many_files_goes_on_until_it_finds_a_document(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
-    for number in range(40):
+    for number in range(160):
         (tmp_path / "source" / f"{number}.txt").write_bytes(b"short\n" if number != 17 else b"a document that is long enough\n")
     (tmp_path / "mine.txt").write_bytes(encode(".txt", [f"a target {i}, long enough" for i in range(12)]))
     found = {
         Shards(str(tmp_path / "source"), str(tmp_path / "mine.txt"), min_characters=20, seed=seed).read().source.num_rows
-        for seed in range(4)
+        for seed in range(12)  # in some, it is among the parts beyond those that are read in any case
     }
     assert found == {1}
 
@@ -285,14 +285,14 @@ def test_the_sample_does_not_hang_on_the_machine(tmp_path: Path, monkeypatch: py
     from dsel.data import shards
 
     (tmp_path / "source").mkdir()
-    for number in range(50):
+    for number in range(150):
         (tmp_path / "source" / f"{number}.txt").write_text(f"document {number}\n")
     (tmp_path / "mine.txt").write_bytes(encode(".txt", ["a target"]))
     found = []
     for cores in (1, 5, 48):
         monkeypatch.setattr(shards, "num_cores", lambda cores=cores: cores)
         found.append(Shards(str(tmp_path / "source"), str(tmp_path / "mine.txt")).read().source["text"].to_pylist())
-    assert len(found[0]) == 32
+    assert len(found[0]) == 128
     assert found[0] == found[1] == found[2]
 
 

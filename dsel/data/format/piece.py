@@ -23,7 +23,7 @@ from dsel.data.text import Columns
 from dsel.error import InputError
 from dsel.sieve import Bad
 
-PIECE_BYTES = 1 << 26
+PIECE_BYTES = 1 << 24
 BLOCK_BYTES = CHUNK_BYTES  # of lines that are parsed at a time
 MOST_ROWS = 1 << 14  # of Parquet that are parsed at a time, or as many as make up `BLOCK_BYTES`
 
@@ -77,7 +77,8 @@ class Block:
 
 
 def cut(path: Path, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
-    """The parts of a file, in order. Compressed lines, and CSV, whose quotes may hold line breaks, come in one part."""
+    """The parts of a file, in order, of one size, which is at most about `piece_bytes`. Compressed lines, and CSV, whose quotes may
+    hold line breaks, come in one part."""
     state = path.stat()
     kind, compression = split_name(path)
     if compression or kind == ".csv" or state.st_size == 0:
@@ -85,7 +86,8 @@ def cut(path: Path, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     elif kind == ".parquet":
         bounds = _row_groups(path, piece_bytes)
     else:
-        bounds = [*range(0, state.st_size, piece_bytes), state.st_size]
+        count = -(-state.st_size // piece_bytes)
+        bounds = [state.st_size * at // count for at in range(count + 1)]
     share = state.st_size / max(bounds[-1], 1)  # bytes of a row group, more or less
     whole = len(bounds) == 2
     return [Piece(str(path), a, b, round((b - a) * share), state.st_size, state.st_mtime_ns, whole) for a, b in pairwise(bounds)]
@@ -122,13 +124,11 @@ def _blocks(piece: Piece, path: Path, columns: Columns, only: Collection[str], b
 def _row_groups(path: Path, piece_bytes: int) -> list[int]:
     with parquet.naming(str(path)):
         metadata = pq.read_metadata(path)
-    bounds, size = [0], 0
-    for group in range(metadata.num_row_groups):
-        size += metadata.row_group(group).total_byte_size
-        if size >= piece_bytes:
-            bounds.append(group + 1)
-            size = 0
-    return bounds if len(bounds) > 1 and bounds[-1] == metadata.num_row_groups else [*bounds, metadata.num_row_groups]
+    ends = np.cumsum([metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)])
+    total = int(ends[-1]) if len(ends) else 0
+    count = -(-total // piece_bytes)
+    inner = np.unique(np.searchsorted(ends, np.arange(1, count) * (total / max(count, 1))) + 1)
+    return [0, *inner[inner < len(ends)].tolist(), metadata.num_row_groups]
 
 
 def _batches(piece: Piece, path: Path, columns: Columns, only: Collection[str], block_bytes: int) -> Iterator[Block]:
