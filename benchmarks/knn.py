@@ -3,7 +3,7 @@
 The same vectors go through dsel, from Arrow shards by the fitted score and the executor to a score each, and through faiss, in one
 call; fitting (dsel) and building the index (both) count. Both have all cores, and take turns: a machine that slows down slows both.
 
-The floor of an exact search is its products: 2 x documents x target x dim operations, 2 x 200,000 x 10,000 x 384 = 1.5e12 here,
+The floor of an exact search is its products: 2 x documents x target x dim operations, 2 x 50,000 x 10,000 x 384 = 3.8e11 here,
 or 7.7 MFLOP a document, so that a core of 60 GFLOP/s does 7,800 documents a second. Cells (`ivf`) compute a part of them.
 """
 
@@ -44,11 +44,11 @@ Vectors = npt.NDArray[np.float32]
 class Size:
     """How much is measured."""
 
-    documents: int = 200_000
+    documents: int = 50_000
     target: int = 10_000
     dim: int = 384
     k: int = 10
-    rounds: int = 3
+    rounds: int = 2
 
 
 QUICK = Size(documents=2_000, target=500, dim=32, rounds=1)

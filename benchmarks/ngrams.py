@@ -7,13 +7,14 @@ A linear classifier looks at each byte once to predict.
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from overhead import in_turns
 from sklearn.metrics import roc_auc_score
 
 from dsel.data.installed_docs import InstalledDocs
 from dsel.functional.cores import num_cores
 
 WORDS = 100  # of a document
+TURNS = 3  # that ours and a peer are timed, one after the other
 TARGET = "networkx"
 IN_PROCESS = (  # seconds of a selection from file to file, without those of starting Python, importing and loading compiled code
     "import sys, time\n"
@@ -114,6 +117,7 @@ def their_dsir(folder: Path, source: Path, target: Path, number: int, top_k: boo
     """Seconds of data-selection's fit, scores and resampling, and the texts that it chose."""
     from data_selection import HashedNgramDSIR
 
+    folder.mkdir()
     started = time.perf_counter()
     peer = HashedNgramDSIR([str(source)], [str(target)], cache_dir=str(folder / "peer"), num_proc=num_cores())
     peer.fit_importance_estimator(num_tokens_to_fit="auto")
@@ -125,16 +129,18 @@ def their_dsir(folder: Path, source: Path, target: Path, number: int, top_k: boo
 
 
 def measure_dsir(corpus: Corpus, peer_documents: int, folder: Path) -> Iterator[Row]:
-    """Fit, score and resample from file to file; then the same top k with their features."""
+    """Fit, score and resample from file to file, in turns; then the same top k with their features."""
     source, target = write(corpus.source, folder / "source.parquet"), write(corpus.target, folder / "target.parquet")
-    whole = ("scorer=dsir", "split.target=1", "split.finetune=1", "split.validation=0")
-    number = len(corpus.source) // 20
-    select(folder, "warm", target, target, *whole, "budget.units=10", "split.exclude_target=false")  # compiles where nothing is cached
-    spent = [select(folder, f"ours{i}", source, target, *whole, "selector.keep=sample", f"budget.units={number}") for i in range(3)]
-    inside, outside = sorted(s[0] for s in spent)[1], sorted(s[1] for s in spent)[1]
     part, part_target = write(corpus.source[:peer_documents], folder / "part.jsonl"), write(corpus.target, folder / "target.jsonl")
-    theirs, _ = their_dsir(folder / "sampled", part, part_target, peer_documents // 20, top_k=False)
-    rate, peer_rate = len(corpus.source) / inside, peer_documents / theirs
+    whole = ("scorer=dsir", "split.target=1", "split.finetune=1", "split.validation=0")
+    number, peer_number = len(corpus.source) // 20, peer_documents // 20
+    select(folder, "warm", target, target, *whole, "budget.units=10", "split.exclude_target=false")  # compiles where nothing is cached
+    spent, their_spent = [], []
+    for turn in range(TURNS):
+        spent.append(select(folder, f"ours{turn}", source, target, *whole, "selector.keep=sample", f"budget.units={number}"))
+        their_spent.append(their_dsir(folder / f"theirs{turn}", part, part_target, peer_number, top_k=False)[0])
+    inside, outside = (statistics.median(each[at] for each in spent) for at in (0, 1))
+    rate, peer_rate = len(corpus.source) / inside, peer_documents / statistics.median(their_spent)
     said = f"{rate:,.0f} documents/s ({inside:.2f} s; with the start of Python {outside:.2f} s)"
     yield Row("dsir_vs_data_selection", "DSIR: fit, score, resample", said, f"data-selection {peer_rate:,.0f}", rate / peer_rate, ">= 40")
     lines = folder / "lines.txt"
@@ -145,14 +151,17 @@ def measure_dsir(corpus: Corpus, peer_documents: int, folder: Path) -> Iterator[
     yield Row("dsir_mb_per_s", "DSIR, MB of text a second", f"{speed:,.0f} MB/s", f"wc -w, one core: {floor:,.0f}", speed)
     yield Row("floor_mb_per_s", "its floor", f"{floor:,.0f} MB/s", "", floor)
     exact = (*whole, "scorer.python_features=true", "scorer.smoothing=1e-8", f"data.sample={len(corpus.source)}")
-    _, top = their_dsir(folder / "top", part, part_target, peer_documents // 20, top_k=True)
-    _, _, output = select(folder, "exact", part, part_target, *exact, f"budget.units={peer_documents // 20}")
+    _, top = their_dsir(folder / "top", part, part_target, peer_number, top_k=True)
+    _, _, output = select(folder, "exact", part, part_target, *exact, f"budget.units={peer_number}")
     same = len(set(top) & set(pq.read_table(output)["text"].to_pylist())) / len(top)
     yield Row("same_top_k", "DSIR: the same top k with their features", f"{same:.4f}", f"of {len(top)} documents", same, "1")
 
 
 def measure_classifier(corpus: Corpus, folder: Path) -> Iterator[Row]:
-    """Predicted documents a second on one core, and AUC on the rest of the source, all fitted on the same documents."""
+    """Predicted documents a second on one core, and AUC on the rest of the source, all fitted on the same documents.
+
+    In memory, each package has them as it takes them: ours in an Arrow table, the others in a list of strings.
+    """
     rng = np.random.default_rng(0)
     count = 5 * len(corpus.target)
     order = rng.permutation(len(corpus.source))
@@ -163,13 +172,10 @@ def measure_classifier(corpus: Corpus, folder: Path) -> Iterator[Row]:
     texts, labels = [texts[i] for i in mixed], labels[mixed]
     held, truth = [corpus.source[i] for i in rest], corpus.hidden[rest]
     found = {"dsel": _ours(texts, labels), "sklearn": _sklearn(texts, labels), "fasttext": _fasttext(texts, labels, folder)}
-    rates, areas = {}, {}
-    for name, predict in found.items():
-        some = held[: 5000 if name == "sklearn" else len(held)]
-        started = time.perf_counter()
-        predict(some)
-        rates[name] = len(some) / (time.perf_counter() - started)
-        areas[name] = float(roc_auc_score(truth, predict(held)))
+    some = {name: texts_of(name, held[:5000] if name == "sklearn" else held) for name in found}
+    works = {name: partial(predict, some[name]) for name, predict in found.items()}
+    rates = {name: len(some[name]) / spent for name, spent in in_turns(works, TURNS).items()}
+    areas = {name: float(roc_auc_score(truth, predict(texts_of(name, held)))) for name, predict in found.items()}
     ours = f"{rates['dsel']:,.0f} documents/s on one core, AUC {areas['dsel']:.4f}"
     for name in ("sklearn", "fasttext"):
         beside = f"{name} {rates[name]:,.0f}, AUC {areas[name]:.4f}"
@@ -186,7 +192,12 @@ def measure_classifier(corpus: Corpus, folder: Path) -> Iterator[Row]:
         )
 
 
-Predict = Callable[[Sequence[str]], npt.NDArray[Any]]
+Predict = Callable[[Any], npt.NDArray[Any]]
+
+
+def texts_of(name: str, texts: Sequence[str]) -> Any:
+    """The texts as the package of that name takes them."""
+    return pa.table({"text": texts}) if name == "dsel" else list(texts)
 
 
 def _ours(texts: Sequence[str], labels: npt.NDArray[np.float64]) -> Predict:
@@ -200,7 +211,7 @@ def _ours(texts: Sequence[str], labels: npt.NDArray[np.float64]) -> Predict:
         rng = np.random.default_rng(0)
 
     fitted = DomainClassifier().fit(pool(0), pool(1), Draw())  # type: ignore[arg-type]
-    return lambda held: fitted(pa.table({"text": held}))[:, 0]
+    return lambda held: fitted(held)[:, 0]
 
 
 def _sklearn(texts: Sequence[str], labels: npt.NDArray[np.float64]) -> Predict:
@@ -220,8 +231,8 @@ def _fasttext(texts: Sequence[str], labels: npt.NDArray[np.float64], folder: Pat
     path.write_text("".join(f"__label__{int(label)} {text}\n" for text, label in zip(texts, labels, strict=True)), encoding="utf-8")
     model = fasttext.train_supervised(str(path), wordNgrams=2, epoch=25, lr=0.5, thread=num_cores(), verbose=0)
 
-    def predict(held: Sequence[str]) -> npt.NDArray[Any]:
-        names, chances = model.predict(list(held), k=2)  # a list: a single text fails under numpy 2
+    def predict(held: list[str]) -> npt.NDArray[Any]:
+        names, chances = model.predict(held, k=2)  # a list: a single text fails under numpy 2
         return np.array([c[list(n).index("__label__1")] for n, c in zip(names, chances, strict=True)])
 
     return predict
@@ -232,6 +243,4 @@ def run(documents: int, peer_documents: int, num_target: int) -> list[Row]:
     corpus = make_corpus(documents, num_target)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for name in ("sampled", "top"):
-            (folder / name).mkdir()
         return [*measure_dsir(corpus, peer_documents, folder), *measure_classifier(corpus, folder)]

@@ -41,7 +41,8 @@ from dsel.tokens import tokenize
 from dsel.training.batches import Batches
 from dsel.training.fit import Plan, fit
 
-PACKAGES = ("sklearn", "scipy")  # documents of all lengths, from a line to many screens
+PACKAGES = ("sklearn", "scipy")  # documents of all lengths, from a line up
+CHARACTERS = 2000  # of a document
 TOKENS_PER_BATCH = 2048
 OBJECTIVE = LanguageModeling()
 OPTIMIZER = partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01, betas=(0.9, 0.95))
@@ -51,9 +52,9 @@ OPTIMIZER = partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01, betas=(0.9, 0
 class Size:
     """How much is measured."""
 
-    documents: int = 600
+    documents: int = 1024  # four shards: less hangs on how evenly the last ones fall to the cores
     steps: int = 30
-    rounds: int = 4
+    rounds: int = 3
     starts: int = 5
     copies: int = 4  # of the documents, in the smaller pool of the measurement of memory
 
@@ -76,7 +77,8 @@ class Row:
 def make_pool(documents: int) -> tuple[CausalLM, Pool, int]:
     """The model's recipe, a pool of installed documentation with tokens, and the size of the vocabulary."""
     model = CausalLM()
-    table = InstalledDocs(target="networkx", packages=list(PACKAGES), max_documents=documents, max_target=1, num_workers=1).read().source
+    data = InstalledDocs("networkx", list(PACKAGES), max_characters=CHARACTERS, max_documents=documents, max_target=1, num_workers=1)
+    table = data.read().source
     pool = Pool("source", table, fingerprint_table(table))
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = model.tokenizer(pool)

@@ -27,7 +27,7 @@ class Size:
     """How much is measured. Peers whose rate does not hang on the number of documents get fewer."""
 
     documents: int = 200_000
-    peer_documents: int = 40_000
+    peer_documents: int = 20_000
     target: int = 1_000
     model: overhead.Size = field(default_factory=overhead.Size)
     vectors: knn.Size = field(default_factory=knn.Size)
@@ -91,12 +91,20 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to draw time and memory against bytes (.svg, .png)")
     given = parser.parse_args()
     measures = {**MEASURES, "growth": partial(measure_growth, plot=given.plot)}
-    rows = [row for name in given.only for row in measures[name](QUICK if given.quick else Size())]
+    rows: list[Row] = []
+    for name in given.only:
+        found = measures[name](QUICK if given.quick else Size())
+        show(found)
+        rows += found
+    print(json.dumps({row.key: round(row.value, 4) for row in rows}))
+
+
+def show(rows: list[Row]) -> None:
+    """A table, as soon as its part is measured."""
     table = Table("what", "ours", "beside", "value", "target")
     for row in rows:
         table.add_row(row.name, row.ours, row.beside, f"{row.value:,.4g}", row.target)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    print(json.dumps({row.key: round(row.value, 4) for row in rows}))
 
 
 if __name__ == "__main__":

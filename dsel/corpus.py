@@ -154,7 +154,7 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
     order = np.random.default_rng([split.seed, 2]).permutation(source.num_rows)
     held[order[: int(split.holdout * source.num_rows)]] = True
     tables = {
-        "source": _plant(source.filter(pa.array(~held)), target.take(pa.array(rows["planted"])), split.seed),
+        "source": _plant(source.filter(pa.array(~held)) if held.any() else source, target.take(pa.array(rows["planted"])), split.seed),
         "holdout": source.filter(pa.array(held)),
         **{part: target.take(pa.array(np.sort(rows[part]))) for part in ("target", "finetune", "validation", "test")},
     }

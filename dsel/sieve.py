@@ -64,9 +64,10 @@ class Sieve:
     def drop_short(self, table: pa.Table, min_characters: int) -> pa.Table:
         """The rows of at least `min_characters` characters; the others are counted, and never an error."""
         keep = pc.greater_equal(pc.utf8_length(table[TEXT]), min_characters)
+        if pc.all(keep).as_py():
+            return table
         kept = table.filter(keep)
-        if kept.num_rows < table.num_rows:
-            self.dropped["short"] += table.num_rows - kept.num_rows
+        self.dropped["short"] += table.num_rows - kept.num_rows
         return kept
 
     def thin(self, table: pa.Table, limit: int | None, seed: int) -> pa.Table:

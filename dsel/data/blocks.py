@@ -68,9 +68,11 @@ class BlockStream:
         table = self.columns.expose(block.rows.table, str(block.path))
         empty = empty_rows(table)
         sieve.drop(block.bad(block.rows.numbers[empty], "empty", f"{self.columns.text!r} is empty"))
-        kept = np.ones(table.num_rows, dtype=bool)
-        kept[empty] = False
-        table = table.append_column(ROW, pa.array(block.rows.numbers)).filter(pa.array(kept))
+        table = table.append_column(ROW, pa.array(block.rows.numbers))
+        if len(empty):  # else nothing need be copied
+            kept = np.ones(table.num_rows, dtype=bool)
+            kept[empty] = False
+            table = table.filter(pa.array(kept))
         return self.columns.cut(sieve.drop_short(table, self.min_characters), self.max_characters)
 
     def names(self, piece: Any) -> list[str]:

@@ -175,24 +175,26 @@ def score_documents(data, offsets, kind, lower, order, num_buckets, memory, weig
     seen = np.zeros(num_buckets // 64 + 1 if distinct else 1, np.uint64)  # a bit a bucket: they fit into the nearest cache
     for document in range(len(offsets) - 1):
         start, stop, num_tokens = np.uint64(offsets[document]), np.uint64(offsets[document + 1]), 0
-        at, total, number = start, 0.0, 0
+        at, total, number = start, 0.0, np.uint64(0)
         while at < stop:
             at, num_tokens, size = fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places, num_tokens, out)
             for i in range(size):
                 bucket = np.uint64(out[i])
-                if distinct:
-                    word, bit = bucket >> _S6, _1 << (bucket & _63)
-                    if seen[word] & bit:
-                        continue
-                    seen[word] |= bit
-                    number += 1
-                total += weights[bucket]
+                if distinct:  # without a branch: which buckets repeat, no processor can guess
+                    word, place = bucket >> _S6, bucket & _63
+                    before = seen[word]
+                    is_new = ~(before >> place) & _1
+                    seen[word] = before | (_1 << place)
+                    number += is_new
+                    total += weights[bucket] * is_new
+                else:
+                    total += weights[bucket]
         if distinct:
             if num_tokens * order <= BUFFER:  # all of it is still in `out`
                 for i in range(size):
                     seen[np.uint64(out[i]) >> _S6] = np.uint64(0)
             else:
                 seen[:] = np.uint64(0)
-            total /= np.sqrt(max(number, 1))
+            total /= np.sqrt(max(np.float64(number), 1.0))
         scores[document] = total
     return scores

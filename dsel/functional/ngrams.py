@@ -80,11 +80,12 @@ class Ngrams:
         counts.sum_duplicates()
         return counts
 
-    def score(self, texts: Texts, weights: npt.NDArray[np.float64], distinct: bool = False) -> npt.NDArray[np.float64]:
+    def score(self, texts: Texts, weights: npt.NDArray[np.float64 | np.float32], distinct: bool = False) -> npt.NDArray[np.float64]:
         """Sum of `weights` (bucket,) over each document's n-grams (document,). `distinct`: each bucket counts once, and the sum is over
-        the square root of their number, which is the product with a vector of zeros and ones scaled to norm 1."""
+        the square root of their number, which is the product with a vector of zeros and ones scaled to norm 1. Sums are of float64; weights
+        of float32 lie closer to the processor."""
         parts = [np.empty(0)]
-        weights = np.ascontiguousarray(weights, dtype=np.float64)
+        weights = np.ascontiguousarray(weights)
         for data, offsets in text_buffers(self._prepared(texts)):
             parts.append(score_documents(data, offsets, *self._tables(), weights, distinct))
         return np.concatenate(parts)

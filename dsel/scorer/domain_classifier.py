@@ -19,7 +19,7 @@ class NgramLogOdds:
     """The fitted score: log-odds of the target from which hashed n-grams a text has, scaled to norm 1."""
 
     ngrams: Ngrams
-    weights: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float32]
     bias: float
 
     def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
@@ -58,4 +58,4 @@ class DomainClassifier:
         features = ngrams.matrix(texts)
         features.data[:] = 1  # whether, not how often: that finds more of the target (benchmarks/selection.py has the AUC)
         model.fit(normalize(features), labels)
-        return NgramLogOdds(ngrams, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+        return NgramLogOdds(ngrams, model.coef_[0].astype(np.float32), float(model.intercept_[0]))

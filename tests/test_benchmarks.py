@@ -1,0 +1,34 @@
+"""The benchmarks run, and print what they promise; how fast things are is no test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+PROMISED = {
+    "overhead.py": ["startup_s", "train_vs_bare", "cds_vs_dense", "perplexity_vs_dense", "scoring_mb_1x", "scoring_mb_4x"],
+    "selection.py": [
+        "dsir_vs_data_selection", "dsir_mb_per_s", "floor_mb_per_s", "same_top_k", "classifier_vs_sklearn", "classifier_vs_fasttext",
+        "cds_vs_dense", "knn_vs_faiss", "peak_mb_10gb", "time_growth",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_last_line_is_json(name: str) -> None:
+    if name == "selection.py":
+        pytest.importorskip("data_selection", reason="needs the extra dsel[benchmark]")
+        pytest.importorskip("fasttext", reason="needs the extra dsel[benchmark]")
+    done = subprocess.run([sys.executable, str(FOLDER / name), "--quick"], capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(PROMISED[name]) <= set(found)
+    assert all(isinstance(found[key], float | int) for key in PROMISED[name])
+    if name == "selection.py":
+        assert found["same_top_k"] == 1
