@@ -62,7 +62,9 @@ class Sieve:
             raise InputError(f"{listed[0]}: bad row ({num_bad - 1} more); mend it, or set data.on_bad_row=skip to drop such rows")
 
     def drop_short(self, table: pa.Table, min_characters: int) -> pa.Table:
-        """The rows of at least `min_characters` characters; the others are counted, and never an error."""
+        """Of rows that are not empty, those of at least `min_characters` characters; the others are counted, and never an error."""
+        if min_characters <= 1:
+            return table
         keep = pc.greater_equal(pc.utf8_length(table[TEXT]), min_characters)
         if pc.all(keep).as_py():
             return table

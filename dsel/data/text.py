@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsel.error import InputError
+from dsel.functional.hashing import text_buffers
 from dsel.pool import DOMAIN, ID, TEXT
 
 MAX_STRING_BYTES = 2**31 - 1  # what the 32-bit offsets of Arrow's `string` reach
@@ -94,8 +95,22 @@ def check_limits(options: Mapping[str, Any]) -> None:
 
 def empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
     """Rows whose text is null or white space only."""
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(table[TEXT])), 0)
-    return np.flatnonzero(pc.fill_null(blank, True).to_numpy(zero_copy_only=False)).astype(np.int64)
+    rows = np.flatnonzero(_may_be_blank(table[TEXT]))
+    if not len(rows):
+        return rows
+    texts = table[TEXT].take(pa.array(rows))
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+    return rows[pc.fill_null(blank, True).to_numpy(zero_copy_only=False)]
+
+
+def _may_be_blank(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Texts (row,) that do not begin with a visible ASCII character: a look at one byte each, where trimming looks at all."""
+    found = [np.empty(0, dtype=bool)]
+    for data, offsets in text_buffers(texts):
+        has_any = offsets[1:] > offsets[:-1]
+        first = data[np.where(has_any, offsets[:-1], 0)] if len(data) else np.zeros(len(has_any), np.uint8)
+        found.append(~has_any | (first <= ord(" ")) | (first >= 0x7F))
+    return np.concatenate(found)
 
 
 def show(value: object, width: int = 60) -> str:
