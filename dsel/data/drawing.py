@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.data.files import unify
-from dsel.functional.hashing import hash_texts, remix
+from dsel.functional.hashing import distinct, hash_texts, remix
 from dsel.pool import NAME, TEXT
 
 NONE = np.empty(0, np.uint64)
@@ -42,7 +42,7 @@ class Drawing:
         """Take in what `sift` left."""
         new = [table for table in tables if table.num_rows]
         self._kept += new
-        self._lucks = np.unique(np.concatenate([self._lucks, *(self._luck(table[NAME].to_numpy()) for table in new)]))[: self.count]
+        self._lucks = distinct(np.concatenate([self._lucks, *(self._luck(table[NAME].to_numpy()) for table in new)]))[: self.count]
         if sum(table.num_rows for table in self._kept) > 2 * self.count:
             self._kept = [self._best()]
 

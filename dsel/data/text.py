@@ -100,7 +100,8 @@ def empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
         return rows
     texts = table[TEXT].take(pa.array(rows))
     blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
-    return rows[pc.fill_null(blank, True).to_numpy(zero_copy_only=False)]
+    mask: npt.NDArray[np.bool_] = pc.fill_null(blank, True).to_numpy(zero_copy_only=False)
+    return rows[mask]
 
 
 def _may_be_blank(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

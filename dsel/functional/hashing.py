@@ -50,6 +50,12 @@ def remix(names: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
         return np.asarray(value ^ (value >> _S29), dtype=np.uint64)
 
 
+def distinct(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Each name once, ascending: by a sort, which of numbers is several times as fast as the table of `np.unique`."""
+    ordered = np.sort(names)
+    return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
+
+
 def draw_by_text(texts: Texts, count: int, seed: int) -> npt.NDArray[np.int64]:
     """`count` documents drawn by their texts and the seed, in an order that those decide: it does not hang on the others' order."""
     names = hash_texts(texts)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.functional.hashing import distinct
 from dsel.phase.scan import INDEX
 from dsel.pool import read_table
 
@@ -100,5 +101,5 @@ def count_distinct(parts: Callable[[], Iterator[npt.NDArray[np.uint64]]], num_na
     passes, found = max(1, -(-num_names // MOST_COUNTED)), 0
     for number in range(passes):
         some = [part[part % np.uint64(passes) == number] for part in parts()]
-        found += len(np.unique(np.concatenate(some))) if some else 0
+        found += len(distinct(np.concatenate(some))) if some else 0
     return found
