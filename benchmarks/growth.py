@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 SHARD_BYTES = 250_000_000
-BUDGET = 10_000
+BUDGET = 1_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Point:
     documents: int
     seconds: float
     peak_mb: float
+    phases: Mapping[str, float]  # seconds of each: what is not in them is start, configuration and the sample to fit on
 
 
 def read_texts(folder: Path | None) -> pa.Array:
@@ -67,8 +68,8 @@ def write_shards(texts: pa.Array, num_bytes: int, folder: Path) -> tuple[int, in
     return written, documents
 
 
-def select(source: Path, target: Path, folder: Path, *options: str) -> tuple[float, float]:
-    """Seconds and peak memory in MB of `dsel experiment=select scorer=dsir` in a process of its own."""
+def select(source: Path, target: Path, folder: Path, *options: str) -> tuple[float, float, dict[str, float]]:
+    """Seconds, peak memory in MB and seconds by phase of `dsel experiment=select scorer=dsir` in a process of its own."""
     given = [f"source={source}", f"target={target}", f"output={folder / 'best.parquet'}", f"paths.outputs={folder / 'outputs'}"]
     command = [sys.executable, "-m", "dsel.run", "experiment=select", "scorer=dsir", f"budget.units={BUDGET}", *given, *options]
     started = time.perf_counter()
@@ -76,7 +77,10 @@ def select(source: Path, target: Path, folder: Path, *options: str) -> tuple[flo
     _, status, usage = os.wait4(child, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - started, usage.ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2)
+    spent, peak = time.perf_counter() - started, usage.ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2)
+    (result,) = (folder / "outputs" / "runs").rglob("result.json")
+    phases = json.loads(result.read_text(encoding="utf-8"))["cost"]["phases"]
+    return spent, peak, {name: float(phase["seconds"]) for name, phase in phases.items()}
 
 
 def measure(sizes: list[int], source: Path | None = None) -> Iterator[Point]:
@@ -88,8 +92,7 @@ def measure(sizes: list[int], source: Path | None = None) -> Iterator[Point]:
             target = folder / "target.parquet"
             pq.write_table(pa.table({"text": texts.slice(0, 500)}), target)
             num_bytes, documents = write_shards(texts, size, folder / "shards")
-            seconds, peak = select(folder / "shards", target, folder)
-            yield Point(num_bytes, documents, seconds, peak)
+            yield Point(num_bytes, documents, *select(folder / "shards", target, folder))
 
 
 def draw(points: list[Point], path: Path) -> None:
@@ -108,12 +111,14 @@ def draw(points: list[Point], path: Path) -> None:
 
 def show(points: list[Point]) -> None:
     """The table."""
-    table = Table("text", "documents", "seconds", "MB/s", "peak memory", title=f"DSIR, the best {BUDGET:,} documents, file to file")
+    names = list(points[0].phases)
+    title = f"DSIR, the best {BUDGET:,} documents, file to file; seconds in all and by phase"
+    table = Table("text", "documents", "peak memory", "MB/s", "seconds", *names, title=title)
     for p in points:
         megabytes = p.num_bytes / 1e6
-        table.add_row(
-            f"{megabytes:,.0f} MB", f"{p.documents:,}", f"{p.seconds:.1f}", f"{megabytes / p.seconds:,.0f}", f"{p.peak_mb:,.0f} MB"
-        )
+        memory, rate = f"{p.peak_mb:,.0f} MB", f"{megabytes / p.seconds:,.0f}"
+        phases = [f"{p.phases[name]:.1f}" for name in names]
+        table.add_row(f"{megabytes:,.0f} MB", f"{p.documents:,}", memory, rate, f"{p.seconds:.1f}", *phases)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
