@@ -71,7 +71,7 @@ class Run:
 
     def world(self, store: Store) -> World:
         """Prepare the corpus and the tokenizer, or find them."""
-        from dsel.objective import LanguageModeling
+        from dsel.objective.language_modeling import LanguageModeling
 
         config, split = self.config, build(self.config["split"], self.config["allow"])
         data, found = store.get("corpus", self.keys["corpus"], lambda folder: corpora.prepare(self.data.read(), split, folder))
@@ -97,7 +97,7 @@ class Run:
             config["seed"],
             corpus,
             model,
-            LanguageModeling(),
+            model.objective if model else LanguageModeling(),
             executor,
             store,
             stream,

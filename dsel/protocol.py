@@ -23,7 +23,7 @@ from dsel.scores import Scores
 from dsel.selection import Selection
 from dsel.sieve import Sieve
 from dsel.state import State
-from dsel.tokens import tokenize
+from dsel.tokens import Side, tokenize
 
 if TYPE_CHECKING:
     import torch
@@ -89,10 +89,31 @@ class Phase(Protocol):
 
 
 class Objective(Protocol):
-    """The one thing that knows the data format. `tokens` (batch, time) ints; padding is `IGNORE`."""
+    """The one thing that knows the data format: what a batch is, and how examples become one."""
 
-    def token_losses(self, model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict."""
+    @property
+    def sides(self) -> Mapping[str, Side]:
+        """By its name, every column of tokens, and what it is made of. Those that are predicted are `dsel_tokens`."""
+        ...
+
+    def token_losses(self, model: torch.nn.Module, batch: Any, smoothing: float = 0.0) -> torch.Tensor:
+        """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict. `smoothing` of the labels."""
+        ...
+
+    def predicted(self, batch: Any) -> torch.Tensor:
+        """Which of the losses (batch, time) are of tokens."""
+        ...
+
+    def batches(self, pools: Mapping[str, tuple[Pool, float]], context: int, batch_size: int, seed: int) -> Any:
+        """A torch dataset with a training batch by step, of about `batch_size` times `context` tokens from all pools by their shares."""
+        ...
+
+    def rows(self, table: pa.Table, context: int, tokens_per_batch: int) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
+        """Every predicted token of every example once: the example of each row (row,), and the batch."""
+        ...
+
+    def some(self, table: pa.Table, count: int, context: int) -> Iterator[Any]:
+        """Batches of about `count` times `context` tokens in all, evenly from the whole."""
         ...
 
 
@@ -144,6 +165,11 @@ class Model(Protocol):
     context: int
     """Tokens per training block, and the most that one scoring row may hold."""
 
+    @property
+    def objective(self) -> Objective:
+        """What it learns."""
+        ...
+
     def build(self, vocab_size: int) -> torch.nn.Module:
         """A model ready to train; random parts are drawn from torch's generator, which the caller has seeded."""
         ...
@@ -184,7 +210,7 @@ class World:
         """The pool with its `dsel_tokens` column, computed once. Errors: the run has no model, hence no tokenizer."""
         if self.tokenizer is None:
             raise InputError(f"phase {self.name}: needs tokens, but the run has no model; set model=tiny or another one")
-        return tokenize(pool, self.tokenizer, self.store, self.tokenizer_key)
+        return tokenize(pool, self.tokenizer, self.objective.sides, self.store, self.tokenizer_key)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dsel.data.shards import Shards
 from dsel.error import InputError
 from dsel.executor.local import Local
 from dsel.functional.hashing import hash_texts
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.pool import TOKENS, Budget, Pool
 from dsel.protocol import Context, FittedScore, Selection, StreamSelector
 from dsel.scores import Scores
@@ -119,7 +120,7 @@ def test_without_ties_the_choice_is_that_from_a_pool_in_memory(keep: str, budget
     nothing: Any = None
     score = Fitted().fit(Pool("sample", shards.read().source, ""), nothing, nothing)
     pool = make_pool([{"text": text} for text in TEXTS])
-    pool = replace(pool, table=Tokenize(tokenizer)(pool.table))
+    pool = replace(pool, table=Tokenize(tokenizer, LanguageModeling.sides)(pool.table))
     assert TOKENS in pool.table.column_names
     context = Context(nothing, *[nothing] * (len(Context.__dataclass_fields__) - 2), Scores(score(pool.table), pool.fingerprint))
     chosen = ByScore(keep=keep).select(pool, pool, budget, context)

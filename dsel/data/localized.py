@@ -16,9 +16,9 @@ from babel.localedata import locale_identifiers
 
 from dsel.corpus import Documents
 from dsel.data.cldr import KINDS, LISTS, Render, write_sentence
-from dsel.data.pairs import NOISE, SRC, TGT, join_sides
+from dsel.data.pairs import NOISE, join_sides
 from dsel.error import InputError
-from dsel.pool import DOMAIN, ID, ROW, TEXT
+from dsel.pool import DOMAIN, ID, ROW, SRC, TEXT, TGT
 
 ALL_KINDS = (*KINDS, LISTS)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dsel.error import InputError
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.pool import Pool
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ class Pretrained:
     path: str
     context: int = 512
     revision: str | None = None
+
+    @property
+    def objective(self) -> LanguageModeling:
+        """Next-token prediction."""
+        return LanguageModeling()
 
     def build(self, vocab_size: int) -> torch.nn.Module:
         """The published weights, in float32. Errors: nothing can be loaded from `path`."""

@@ -48,7 +48,11 @@ class Scan(Score):
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        tokenize = Tokenize(world.tokenizer) if world.tokenizer and (self.count_tokens or TOKENS in self.scorer.reads) else None
+        tokenize = (
+            Tokenize(world.tokenizer, world.objective.sides)
+            if world.tokenizer and (self.count_tokens or TOKENS in self.scorer.reads)
+            else None
+        )
         work = partial(score_piece, fitted, tokenize, world.stream, world.corpus.excluded, world.store, _key(state, world))
         pieces = world.stream.pieces
         found = list(world.executor.map(work, pieces, [piece.num_bytes for piece in pieces], world.name, "bytes"))

@@ -45,7 +45,7 @@ class Score:
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        values = map_pool(world.executor, fitted, source, list(self.scorer.reads), world.name, SHARD_SIZE)
+        values = map_pool(world.executor, fitted, source, columns_read(self.scorer, source, world), world.name, SHARD_SIZE)
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
@@ -59,6 +59,16 @@ class Score:
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with the scores."""
         return replace(state, scores=Scores.load(folder))
+
+
+def columns_read(scorer: Scorer, source: Pool, world: World) -> list[str]:
+    """The columns that the fitted score looks at; of tokens all that the model reads. Errors: one is not there."""
+    found = [name for name in scorer.reads if name != TOKENS] + (list(world.objective.sides) if TOKENS in scorer.reads else [])
+    for name in found:
+        if name not in source.table.column_names:
+            there = ", ".join(n for n in source.table.column_names if not n.startswith("dsel_"))
+            raise InputError(f"scorer: the pool has no column {name!r} (columns: {there}); set scorer.column= to one of them")
+    return found
 
 
 def map_pool(
@@ -118,7 +128,6 @@ def _tune(
     """A copy of the newest model fine-tuned on `target`, best on the held-out target; an artifact, so computed once."""
     import torch
 
-    from dsel.training.batches import Batches
     from dsel.training.checkpoint import load_model, save_model
     from dsel.training.evaluation import losses_on
     from dsel.training.fit import Plan, fit
@@ -133,7 +142,7 @@ def _tune(
 
     def build(folder: Path) -> None:
         model = _load(state, world).requires_grad_(True)
-        batches = Batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
+        batches = world.objective.batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
         optimizer = partial(train.optimizer, lr=learning_rate)
         fit(model, world.objective, batches, plan, optimizer, train.trainer, measure, "tune", world.phase_seed("tune"))
         save_model(model, folder)

@@ -43,6 +43,7 @@ class Train:
     keep: str = "last"
     patience: int | None = None
     eval_tokens: int = 8192
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         for key, allowed in (("start", STARTS), ("schedule", SCHEDULES), ("keep", ("last", "best"))):
@@ -62,7 +63,6 @@ class Train:
         """Write model, optimizer state and curve; returns tokens, optimizer steps and FLOPs (6 x parameters x tokens)."""
         import polars as pl
 
-        from dsel.training.batches import Batches
         from dsel.training.checkpoint import save_model, save_training
         from dsel.training.evaluation import losses_on
         from dsel.training.fit import Plan, fit
@@ -71,12 +71,12 @@ class Train:
         assert world.tokenizer is not None
         model, first, optimizer_state = self._begin(state, world)
         stop = max(first, round(self.until * self.total_steps))
-        plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience)
+        plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience, self.label_smoothing)
         cost = {"tokens": 0, "optimizer_steps": 0, "flops": 0.0, "train_documents": 0}
         rows: list[dict[str, float]] = []
         if stop > first:
             parts = self._parts(state, world)
-            batches = Batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
+            batches = world.objective.batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
             held_out = {"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout}
             measure = losses_on(held_out, world, self.eval_tokens)
             fitted = fit(

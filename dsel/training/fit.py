@@ -15,7 +15,6 @@ import torch
 from dsel.error import InputError
 from dsel.progress import Progress, progress
 from dsel.protocol import Objective
-from dsel.training.batches import Batches
 from dsel.training.module import LossModule, MakeOptimizer, run_schedule
 
 Measure = Callable[[torch.nn.Module], Mapping[str, float]]
@@ -27,7 +26,7 @@ class Plan:
     """Steps `start` to `stop` of a schedule over `total`; a curve point every `every` steps.
 
     `keep` is "last" or "best" (lowest `target_loss` of the curve; the last where none is measured). With `patience`,
-    training ends after so many points without a better one.
+    training ends after so many points without a better one. `smoothing` of the labels, in training only.
     """
 
     total: int
@@ -38,6 +37,7 @@ class Plan:
     every: int = 50
     keep: str = "last"
     patience: int | None = None
+    smoothing: float = 0.0
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Fitted:
 def fit(
     model: torch.nn.Module,
     objective: Objective,
-    batches: Batches,
+    batches: Any,  # a dataset by step, as an objective makes it
     plan: Plan,
     make_optimizer: MakeOptimizer,
     make_trainer: MakeTrainer,
@@ -118,6 +118,7 @@ def fit(
         run_schedule(plan.schedule, plan.warmup, plan.total),
         plan.start,
         optimizer_state,
+        plan.smoothing,
     )
     with progress(label, (stop - plan.start) * tokens, "tokens") as bar, torch.random.fork_rng():
         torch.manual_seed(seed + plan.start)

@@ -9,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from dsel.functional.blocks import IGNORE
 from dsel.functional.schedule import multiplier
 from dsel.protocol import Objective
 
@@ -27,17 +26,18 @@ class LossModule(pl.LightningModule):
         schedule: Callable[[int], float],
         start_step: int = 0,
         optimizer_state: Mapping[str, Any] | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.make_optimizer, self.schedule = make_optimizer, schedule
-        self.start_step, self.optimizer_state = start_step, optimizer_state
+        self.start_step, self.optimizer_state, self.smoothing = start_step, optimizer_state, smoothing
         self.last_loss: torch.Tensor | None = None  # of the newest step; read when a curve point is due
 
-    def training_step(self, batch: torch.Tensor, _index: int) -> torch.Tensor:
-        """Mean loss over the batch's predicted tokens. `batch` (batch, time + 1)."""
-        losses = self.objective.token_losses(self.model, batch)
-        loss = losses.sum() / (batch[:, 1:] != IGNORE).sum()
+    def training_step(self, batch: Any, _index: int) -> torch.Tensor:
+        """Mean loss over the batch's predicted tokens."""
+        losses = self.objective.token_losses(self.model, batch, self.smoothing)
+        loss = losses.sum() / self.objective.predicted(batch).sum()
         self.last_loss = loss.detach()
         return loss
 
