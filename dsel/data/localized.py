@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
 from typing import Any
@@ -16,9 +16,9 @@ from babel.localedata import locale_identifiers
 
 from dsel.corpus import Documents
 from dsel.data.cldr import KINDS, LISTS, Render, write_sentence
-from dsel.data.pairs import NOISE, join_sides
+from dsel.data.pairs import join_sides
 from dsel.error import InputError
-from dsel.pool import DOMAIN, ID, ROW, SRC, TEXT, TGT
+from dsel.pool import DOMAIN, ID, NOISE, ROW, SRC, TEXT, TGT
 
 ALL_KINDS = (*KINDS, LISTS)
 
@@ -71,7 +71,7 @@ class Localized:
     target: str = "all"
     num_source: int = 20_000
     num_target: int = 2_000
-    noise: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, float] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,13 +81,13 @@ class Localized:
             for kind in given:
                 if kind not in ALL_KINDS:
                     raise InputError(f"data.{key}={kind}: is none of {', '.join(ALL_KINDS)}" + " or all" * (key == "target"))
-        for name, rate in self.noise.items():
+        for name, rate in self._noise.items():
             if name not in SPOIL:
                 raise InputError(f"data.noise.{name}: is none of {', '.join(SPOIL)}")
             if not 0 <= rate <= 1:
                 raise InputError(f"data.noise.{name}={rate}: must be between 0 and 1")
-        if sum(self.noise.values()) > 1:
-            raise InputError(f"data.noise: shares add up to {sum(self.noise.values()):g}; lower them to 1 or less in all")
+        if sum(self._noise.values()) > 1:
+            raise InputError(f"data.noise: shares add up to {sum(self._noise.values()):g}; lower them to 1 or less in all")
         for key in ("num_source", "num_target"):
             if getattr(self, key) < 1:
                 raise InputError(f"data.{key}={getattr(self, key)}: must be at least 1")
@@ -99,9 +99,13 @@ class Localized:
     def read(self) -> Documents:
         """Write both sides."""
         target_kinds = ALL_KINDS if self.target == "all" else (self.target,)
-        source = self._side("source", tuple(self.kinds or ALL_KINDS), self.num_source, self.noise)
+        source = self._side("source", tuple(self.kinds or ALL_KINDS), self.num_source, self._noise)
         target = self._side("target", target_kinds, self.num_target, {})
         return Documents(source=source, target=target, facts={"babel": babel.__version__})
+
+    @property
+    def _noise(self) -> Mapping[str, float]:
+        return self.noise or {}
 
     def _side(self, side: str, kinds: Sequence[str], count: int, noise: Mapping[str, float]) -> pa.Table:
         src, tgt = _parse(self.src_locale, "src_locale"), _parse(self.tgt_locale, "tgt_locale")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-NOISE = "noise"  # the kind of planted noise, null where a pair is right
 BETWEEN = "\t"  # the sides in `text`, by which pairs are told apart, and which scorers read that look at both
 
 

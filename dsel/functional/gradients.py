@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from dsel.protocol import Objective
 
 
+def unfreeze(model: torch.nn.Module) -> torch.nn.Module:
+    """All parameters are trained, but for sinusoidal positions, which are none: transformers forgets that when it loads a model."""
+    model.requires_grad_(True)
+    for module in model.modules():
+        if "Sinusoidal" in type(module).__name__:
+            module.requires_grad_(False)
+    return model
+
+
 def mean_gradient(model: torch.nn.Module, objective: Objective, batches: Iterable[Any]) -> torch.Tensor:
     """Gradient (parameter,) of the mean token loss over all batches, by all trainable parameters."""
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -128,6 +128,7 @@ def _tune(
     """A copy of the newest model fine-tuned on `target`, best on the held-out target; an artifact, so computed once."""
     import torch
 
+    from dsel.functional.gradients import unfreeze
     from dsel.training.checkpoint import load_model, save_model
     from dsel.training.evaluation import losses_on
     from dsel.training.fit import Plan, fit
@@ -141,7 +142,7 @@ def _tune(
     measure = losses_on({"target_loss": world.corpus.validation}, world, train.eval_tokens)
 
     def build(folder: Path) -> None:
-        model = _load(state, world).requires_grad_(True)
+        model = unfreeze(_load(state, world))
         batches = world.objective.batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
         optimizer = partial(train.optimizer, lr=learning_rate)
         fit(model, world.objective, batches, plan, optimizer, train.trainer, measure, "tune", world.phase_seed("tune"))

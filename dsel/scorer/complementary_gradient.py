@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from dsel.functional.gradients import mean_gradient, orthogonal_alignment
+from dsel.functional.gradients import mean_gradient, orthogonal_alignment, unfreeze
 from dsel.pool import TOKENS, Pool
 from dsel.protocol import Context, FittedScore, Scorer
 
@@ -66,7 +66,7 @@ class ComplementaryGradient:
         values = base(sample.table)[:, 0]
         edges = np.unique(np.quantile(values, np.linspace(0, 1, self.num_buckets + 1)[1:-1]).astype(np.float32))
         bucket = np.searchsorted(edges, values, side="right")
-        model = context.load(None).requires_grad_(True)
+        model = unfreeze(context.load(None))
 
         def gradient(pool: Pool, count: int) -> torch.Tensor:
             return mean_gradient(model, context.objective, context.objective.some(pool.table, count, length))
