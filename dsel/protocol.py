@@ -108,12 +108,66 @@ class Objective(Protocol):
         """A torch dataset with a training batch by step, of about `batch_size` times `context` tokens from all pools by their shares."""
         ...
 
+    def join(self, batches: Sequence[Any]) -> Any:
+        """Batches one below the other, padded to one width."""
+        ...
+
     def rows(self, table: pa.Table, context: int, tokens_per_batch: int) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
         """Every predicted token of every example once: the example of each row (row,), and the batch."""
         ...
 
     def some(self, table: pa.Table, count: int, context: int) -> Iterator[Any]:
         """Batches of about `count` times `context` tokens in all, evenly from the whole."""
+        ...
+
+
+class OnlineStep(Protocol):
+    """A training step as an online selector sees it."""
+
+    number: int
+    """Of the run's steps."""
+
+    @property
+    def losses(self) -> torch.Tensor:
+        """Of each token (example, time)."""
+        ...
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """Which of them are of tokens (example, time)."""
+        ...
+
+    def align(
+        self, method: str, per_token: bool, average: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
+    ) -> torch.Tensor:
+        """<gradient of an example's loss, that of the clean batch> (example,), or of each token's (example, time). `average` turns the
+        clean gradient, by parameter, into what is aligned with."""
+        ...
+
+    def cheapest(self, per_token: bool) -> str:
+        """The exact method that takes the least time on this step."""
+        ...
+
+
+Weigh = Callable[[OnlineStep], "torch.Tensor"]
+"""Gives examples (example,) or tokens (example, time) of a step a weight of at least 0; 0 drops."""
+
+
+class OnlineSelector(Protocol):
+    """Chooses inside of the training step: selecting is weighting the loss."""
+
+    @property
+    def clean_share(self) -> float:
+        """Tokens of clean data that it wants beside a training batch, of those of that batch; 0: none."""
+        ...
+
+    @property
+    def normaliser(self) -> str:
+        """What the weighted loss is divided by: "all" tokens, or those that are "kept"."""
+        ...
+
+    def begin(self, seed: int) -> Weigh:
+        """What weighs the steps of one training, with whatever it remembers from one to the next."""
         ...
 
 

@@ -12,6 +12,7 @@ from functools import cache, partial
 
 import torch
 from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Direction = Mapping[str, torch.Tensor]
 """By name of a trainable parameter, a tensor of its shape. Tied parameters stand under their first name only."""
@@ -54,10 +55,10 @@ def by_double_backward(model: torch.nn.Module, losses: torch.Tensor, direction: 
 def by_jvp(model: torch.nn.Module, losses: Losses, direction: Direction) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses (example, time), on which backward works, and their derivatives along `direction`: dual numbers through one forward pass.
 
-    Errors: an operation without a forward derivative, such as some fused attention; build the model with `attn_implementation=eager`.
+    Errors: an operation without a forward derivative, such as attention that a package of its own has fused.
     """
     _load_derivatives()
-    with _padding_held(model), forward_ad.dual_level():
+    with _padding_held(model), plain_attention(), forward_ad.dual_level():
         duals = {f"model.{name}": _dual(p, direction[name]) for name, p in trainable(model).items()}
         found = torch.func.functional_call(_Bound(model, losses), duals, ())
         values, slopes = forward_ad.unpack_dual(found)  # type: ignore[no-untyped-call]
@@ -80,6 +81,13 @@ def by_finite_difference(model: torch.nn.Module, losses: Losses, direction: Dire
         for name, parameter in parameters.items():
             parameter.copy_(before[name])
     return (sides[0] - sides[1]) / (2 * scale)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """torch's attention by plain operations, which have every derivative; the fused ones have the first backward one only."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,12 @@ class LanguageModeling:
         from dsel.objective.blocks import Blocks
 
         return Blocks(pools, context, batch_size, seed)
+
+    def join(self, batches: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Batches one below the other, padded to one width."""
+        from dsel.functional.stacking import stack
+
+        return stack(batches)
 
     def rows(self, table: pa.Table, context: int, tokens_per_batch: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """All predicted tokens of all documents once, in windows sorted by length: document (row,) and batch."""

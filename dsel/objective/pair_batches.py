@@ -11,10 +11,9 @@ import numpy.typing as npt
 import torch
 
 from dsel.error import InputError
-from dsel.functional.blocks import IGNORE
 from dsel.functional.pairs import by_length
-from dsel.objective.translation import Pairs, pairs, ragged
-from dsel.pool import Pool
+from dsel.objective.translation import Pairs, Translation, pairs, ragged
+from dsel.pool import NOISE, Pool
 
 POOLED = 100  # batches whose pairs are sorted by length together
 
@@ -33,13 +32,17 @@ class PairBatches(torch.utils.data.Dataset[Pairs]):
         shares = np.array([share for _, share in pools.values()], dtype=np.float64)
         self.tokens = np.maximum((shares / shares.sum() * batch_size * context).round().astype(int), 1).tolist()
         self.sides = [ragged(pool.table) for pool, _ in pools.values()]
+        self.noisy = [_noisy(pool) for pool, _ in pools.values()]
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self._epoch = lru_cache(maxsize=2 * len(self.sides))(self._cut_epoch)
         self._ends: list[list[int]] = [[] for _ in self.sides]  # steps after each epoch of a pool, as far as they were asked for
 
     def __getitem__(self, step: int) -> Pairs:
-        found = [pairs(*sides, self._which(part, step), self.context) for part, sides in enumerate(self.sides)]
-        return found[0] if len(found) == 1 else join(found)
+        found = [
+            pairs(*sides, self._which(part, step), self.context, noisy)
+            for part, (sides, noisy) in enumerate(zip(self.sides, self.noisy, strict=True))
+        ]
+        return found[0] if len(found) == 1 else Translation().join(found)
 
     def _which(self, part: int, step: int) -> npt.NDArray[np.int64]:
         ends = self._ends[part]
@@ -60,11 +63,5 @@ class PairBatches(torch.utils.data.Dataset[Pairs]):
         return [found[at] for at in rng.permutation(len(found))]
 
 
-def join(batches: list[Pairs]) -> Pairs:
-    """Batches one below the other."""
-
-    def stack(parts: list[torch.Tensor]) -> torch.Tensor:
-        width = max(part.shape[1] for part in parts)
-        return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]), value=IGNORE) for part in parts])
-
-    return Pairs(stack([b.source for b in batches]), stack([b.target for b in batches]))
+def _noisy(pool: Pool) -> npt.NDArray[np.bool_] | None:
+    return pool.table[NOISE].is_valid().to_numpy() if NOISE in pool.table.column_names else None

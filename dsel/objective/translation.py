@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,10 +27,11 @@ class Pairs(NamedTuple):
 
     source: torch.Tensor
     target: torch.Tensor
+    noisy: torch.Tensor | None = None  # (batch,), where it is known which pairs are
 
     def to(self, device: torch.device | str) -> Pairs:
         """The same on a device."""
-        return Pairs(self.source.to(device), self.target.to(device))
+        return Pairs(self.source.to(device), self.target.to(device), None if self.noisy is None else self.noisy.to(device))
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ class Translation:
 
         return PairBatches(pools, context, batch_size, seed)
 
+    def join(self, batches: Sequence[Pairs]) -> Pairs:
+        """Batches one below the other, padded to one width."""
+        from dsel.functional.stacking import stack
+
+        return Pairs(stack([b.source for b in batches]), stack([b.target for b in batches]), _flags(batches))
+
     def rows(self, table: pa.Table, context: int, tokens_per_batch: int) -> Iterator[tuple[npt.NDArray[np.int64], Pairs]]:
         """All pairs once, sorted by length, sides cut at `context` tokens: pair (row,) and batch."""
         source, target = ragged(table)
@@ -77,13 +84,22 @@ class Translation:
             yield pairs(source, target, which[part], context)
 
 
+def _flags(batches: Sequence[Pairs]) -> torch.Tensor | None:
+    import torch
+
+    if all(batch.noisy is None for batch in batches):
+        return None
+    return torch.cat([torch.zeros(len(b.target), dtype=torch.bool) if b.noisy is None else b.noisy.cpu() for b in batches])
+
+
 def ragged(table: pa.Table) -> tuple[Ragged, Ragged]:
     """Both sides' tokens."""
     return Ragged(*flat_tokens(table[SOURCE_TOKENS])), Ragged(*flat_tokens(table[TOKENS]))
 
 
-def pairs(source: Ragged, target: Ragged, which: npt.NDArray[np.int64], context: int) -> Pairs:
-    """A batch of these pairs."""
+def pairs(source: Ragged, target: Ragged, which: npt.NDArray[np.int64], context: int, noisy: npt.NDArray[np.bool_] | None = None) -> Pairs:
+    """A batch of these pairs. `noisy` (pair,), of all."""
     import torch
 
-    return Pairs(torch.from_numpy(rectangle(source, which, context)), torch.from_numpy(rectangle(target, which, context + 1)))
+    sides = torch.from_numpy(rectangle(source, which, context)), torch.from_numpy(rectangle(target, which, context + 1))
+    return Pairs(*sides, None if noisy is None else torch.from_numpy(noisy[which]))

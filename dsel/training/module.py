@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,9 +12,19 @@ import pytorch_lightning as pl
 import torch
 
 from dsel.functional.schedule import multiplier
-from dsel.protocol import Objective
+from dsel.protocol import Objective, Weigh
+from dsel.training.mask_record import MaskRecord
+from dsel.training.step import Step
 
 MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Online:
+    """An online selector at work: what weighs the steps, and what the weighted loss is divided by."""
+
+    weigh: Weigh
+    normaliser: str
 
 
 class LossModule(pl.LightningModule):
@@ -27,17 +39,36 @@ class LossModule(pl.LightningModule):
         start_step: int = 0,
         optimizer_state: Mapping[str, Any] | None = None,
         smoothing: float = 0.0,
+        online: Online | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.make_optimizer, self.schedule = make_optimizer, schedule
         self.start_step, self.optimizer_state, self.smoothing = start_step, optimizer_state, smoothing
+        self.online, self.record = online, MaskRecord()
         self.last_loss: torch.Tensor | None = None  # of the newest step; read when a curve point is due
 
-    def training_step(self, batch: Any, _index: int) -> torch.Tensor:
-        """Mean loss over the batch's predicted tokens."""
+    def training_step(self, batch: Any, _index: int) -> torch.Tensor | None:
+        """Mean loss over the batch's predicted tokens, or what an online selector makes of it; None where it drops all of them."""
+        if self.online is not None:
+            return self._selected(*batch)
         losses = self.objective.token_losses(self.model, batch, self.smoothing)
         loss = losses.sum() / self.objective.predicted(batch).sum()
+        self.last_loss = loss.detach()
+        return loss
+
+    def _selected(self, batch: Any, clean: Any) -> torch.Tensor | None:
+        assert self.online is not None
+        number, started = self.start_step + self.global_step + self.record.skipped, time.perf_counter()
+        step = Step(self.model, self.objective, batch, clean, number, self.smoothing)
+        weights = self.online.weigh(step)
+        spread = weights if weights.ndim == 2 else weights[:, None]
+        kept = (step.predicted * (spread > 0)).sum()
+        self.record.add(step, weights, time.perf_counter() - started)
+        if not kept:
+            self.record.skipped += 1
+            return None
+        loss = step.loss(weights, kept if self.online.normaliser == "kept" else step.predicted.sum())
         self.last_loss = loss.detach()
         return loss
 

@@ -1,0 +1,69 @@
+"""Gradient-guided loss masking: leave out of a step what points away from where clean data point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from dsel.error import InputError
+from dsel.protocol import OnlineStep, Weigh
+
+LEVELS, WEIGHTS = ("example", "token"), ("mask", "relu")
+
+
+@dataclass(frozen=True)
+class GradientMask:
+    """a = <gradient of an example's (or a token's) loss, gradient of a clean batch's>; what has a <= 0 is dropped (arXiv 2102.13549).
+
+    `weight: relu` weighs by a instead, scaled to mean 1. The clean batch, of the target sample, has `clean_share` times the tokens of
+    the training batch; with `momentum` its gradient is a running mean. `normaliser`: "all" divides the loss by the batch's tokens,
+    "kept" by those that are kept, which raises the effective learning rate. `method: auto` times the exact ones at the first step and
+    takes the cheapest.
+    """
+
+    level: str = "example"
+    weight: str = "mask"
+    method: str = "auto"
+    normaliser: str = "all"
+    clean_share: float = 0.25
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, known in (("level", LEVELS), ("weight", WEIGHTS), ("normaliser", ("all", "kept"))):
+            if getattr(self, key) not in known:
+                raise InputError(f"online.{key}={getattr(self, key)}: must be one of {', '.join(known)}")
+        if not 0 < self.clean_share <= 4:
+            raise InputError(f"online.clean_share={self.clean_share}: must be above 0 and at most 4")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"online.momentum={self.momentum}: must be at least 0 and below 1")
+
+    def begin(self, seed: int) -> Weigh:
+        """What weighs one training's steps."""
+        return _Weigh(self)
+
+
+@dataclass
+class _Weigh:
+    options: GradientMask
+    method: str = ""
+    mean: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __call__(self, step: OnlineStep) -> torch.Tensor:
+        options = self.options
+        per_token, average = options.level == "token", self._average if options.momentum else None
+        if not self.method:
+            self.method = step.cheapest(per_token) if options.method == "auto" else options.method
+        alignment = step.align(self.method, per_token, average)
+        if alignment.ndim == 2:
+            alignment = alignment.masked_fill(~step.predicted, 0.0)
+        if options.weight == "mask":
+            return (alignment > 0).to(alignment.dtype)
+        positive = alignment.clamp_min(0)
+        return positive * (alignment.numel() / positive.sum().clamp_min(1e-30))
+
+    def _average(self, clean: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        keep = self.options.momentum if self.mean else 0.0
+        self.mean = {name: keep * self.mean.get(name, value) + (1 - keep) * value for name, value in clean.items()}
+        return self.mean
