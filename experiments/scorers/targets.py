@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 METRICS = {
-    "precision": ("precision", 1),
-    "auc": ("AUC", 1),
+    "selector_precision": ("precision", 1),
+    "selector_auc": ("AUC", 1),
     "target_loss_before_ft": ("loss before FT", -1),
     "target_loss_after_ft": ("loss after FT", -1),
 }
@@ -53,7 +53,7 @@ def table(found: Found, metric: str) -> list[str]:
     lines = [f"| {name} | " + " | ".join(targets) + " | mean |", "| :-- |" + " --: |" * (len(targets) + 1)]
     for s in order:
         shown = [f"**{cells[s, t]:.3f}**" if sign * cells[s, t] == best[t] else f"{cells[s, t]:.3f}" for t in targets]
-        spread = f" ± {statistics.stdev(over[s]):.3f}" if len(seeds) > 1 else ""
+        spread = f" ± {statistics.stdev(over[s]):.3f}" if len(seeds) > 1 and not math.isnan(sum(over[s])) else ""
         lines.append(f"| {s} | " + " | ".join(shown) + f" | {statistics.fmean(over[s]):.3f}{spread} |")
     return lines
 
