@@ -1,7 +1,8 @@
 """One table over several targets: `python experiments/scorers/targets.py outputs/runs/scorers-*`.
 
 A row a scorer; for each target and number the mean over seeds, and in the last columns the mean over targets with the standard
-deviation over seeds of that mean. Best in bold. Reads the `result.json` files of each sweep.
+deviation over seeds of that mean. Best in bold. Last, how well what is found goes with what it is worth. Reads the `result.json`
+files of each sweep.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from scipy.stats import spearmanr
 
 METRICS = {
     "selector_precision": ("precision", 1),
@@ -58,6 +61,22 @@ def table(found: Found, metric: str) -> list[str]:
     return lines
 
 
+def agreement(found: Found) -> list[str]:
+    """How far the order of scorers by what they find is that by what it is worth: Spearman's rank correlation with the precision, over the
+    scorers of each target and seed, as mean and standard deviation over these."""
+    lines = ["| rank correlation with precision | mean | sd | groups |", "| :-- | --: | --: | --: |"]
+    groups = sorted({(target, seed) for target, _, seed in found})
+    for metric, (name, sign) in METRICS.items():
+        values = []
+        for target, seed in groups:
+            cells = [cell for (t, _, s), cell in found.items() if (t, s) == (target, seed) and "selector_precision" in cell]
+            rho = spearmanr([cell["selector_precision"] for cell in cells], [sign * cell[metric] for cell in cells]).statistic
+            values.append(float(rho))
+        if metric != "selector_precision":
+            lines.append(f"| {name} | {statistics.fmean(values):.2f} | {statistics.pstdev(values):.2f} | {len(values)} |")
+    return lines
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,6 +86,7 @@ def main() -> None:
         raise SystemExit("no result.json in these folders; give those of sweeps, e.g. outputs/runs/scorers-*")
     for metric in METRICS:
         print("\n".join(table(found, metric)), end="\n\n")
+    print("\n".join(agreement(found)))
 
 
 if __name__ == "__main__":
