@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ PHASES = [f"phases.{name}.every=2" for name in ("pretrain", "continue", "finetun
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
     "demo": ["arm=random,domain_classifier"],
+    "scorers": ["arm=bm25,dsir"],
     "selection_size": ["arm=random", "budget.fraction=0.1,1.0"],
     "selection_timing": ["arm=random", "switch=0.5,1.0"],
     "target_overlap": ["arm=random", "split.overlap=0.0,1.0"],
@@ -47,6 +50,19 @@ def test_a_sweep_leaves_results_and_a_report(name: str, tmp_path: Path) -> None:
     assert "report: " in answer.out
     pretrained = list((tmp_path / "artifacts").glob("pretrain-*"))
     assert len(pretrained) == (2 if name == "selection_timing" else 2 if name == "target_overlap" else 1)
+
+
+@pytest.mark.slow
+def test_the_table_over_targets(tmp_path: Path) -> None:
+    sweep("scorers", tmp_path, "name=scorers-made_up", *CELLS["scorers"])
+    script = Path(__file__).parent.parent / "experiments" / "scorers" / "targets.py"
+    command = [sys.executable, str(script), str(tmp_path / "runs" / "scorers-made_up")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    tables = done.stdout.strip().split("\n\n")
+    heads = ["precision", "AUC", "loss before FT", "loss after FT", "rank correlation with precision"]
+    assert [table.split("|")[1].strip() for table in tables] == heads
+    assert all(table.count("\n") == 3 for table in tables[:4])  # two scorers below the head
+    assert "nan" not in done.stdout
 
 
 @pytest.mark.slow

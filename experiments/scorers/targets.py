@@ -1,7 +1,8 @@
 """One table over several targets: `python experiments/scorers/targets.py outputs/runs/scorers-*`.
 
 A row a scorer; for each target and number the mean over seeds, and in the last columns the mean over targets with the standard
-deviation over seeds of that mean. Best in bold. Reads the `result.json` files of each sweep.
+deviation over seeds of that mean. Best in bold. Last, how well what is found goes with what it is worth. Reads the `result.json`
+files of each sweep.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from scipy.stats import spearmanr
+
 METRICS = {
-    "precision": ("precision", 1),
-    "auc": ("AUC", 1),
+    "selector_precision": ("precision", 1),
+    "selector_auc": ("AUC", 1),
     "target_loss_before_ft": ("loss before FT", -1),
     "target_loss_after_ft": ("loss after FT", -1),
 }
@@ -53,8 +56,24 @@ def table(found: Found, metric: str) -> list[str]:
     lines = [f"| {name} | " + " | ".join(targets) + " | mean |", "| :-- |" + " --: |" * (len(targets) + 1)]
     for s in order:
         shown = [f"**{cells[s, t]:.3f}**" if sign * cells[s, t] == best[t] else f"{cells[s, t]:.3f}" for t in targets]
-        spread = f" ± {statistics.stdev(over[s]):.3f}" if len(seeds) > 1 else ""
+        spread = f" ± {statistics.stdev(over[s]):.3f}" if len(seeds) > 1 and not math.isnan(sum(over[s])) else ""
         lines.append(f"| {s} | " + " | ".join(shown) + f" | {statistics.fmean(over[s]):.3f}{spread} |")
+    return lines
+
+
+def agreement(found: Found) -> list[str]:
+    """How far the order of scorers by what they find is that by what it is worth: Spearman's rank correlation with the precision, over the
+    scorers of each target and seed, as mean and standard deviation over these."""
+    lines = ["| rank correlation with precision | mean | sd | groups |", "| :-- | --: | --: | --: |"]
+    groups = sorted({(target, seed) for target, _, seed in found})
+    for metric, (name, sign) in METRICS.items():
+        values = []
+        for target, seed in groups:
+            cells = [cell for (t, _, s), cell in found.items() if (t, s) == (target, seed) and "selector_precision" in cell]
+            rho = spearmanr([cell["selector_precision"] for cell in cells], [sign * cell[metric] for cell in cells]).statistic
+            values.append(float(rho))
+        if metric != "selector_precision":
+            lines.append(f"| {name} | {statistics.fmean(values):.2f} | {statistics.pstdev(values):.2f} | {len(values)} |")
     return lines
 
 
@@ -67,6 +86,7 @@ def main() -> None:
         raise SystemExit("no result.json in these folders; give those of sweeps, e.g. outputs/runs/scorers-*")
     for metric in METRICS:
         print("\n".join(table(found, metric)), end="\n\n")
+    print("\n".join(agreement(found)))
 
 
 if __name__ == "__main__":
