@@ -17,7 +17,8 @@ class LossMask:
     rate: float = 0.3
     level: str = "example"
     normaliser: str = "all"
-    clean_share: float = 0.0
+
+    clean_share = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
