@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,9 +17,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 from ngrams import make_corpus
-from rich.console import Console
 from rich.table import Table
 from sklearn.feature_extraction.text import HashingVectorizer
+from table import show_table
 from tokenizers import pre_tokenizers
 
 from dsel.functional.ngrams import Ngrams
@@ -92,7 +91,7 @@ def main() -> None:
         subprocess.run(["wc", "-w", str(path)], check=True, capture_output=True)
         rates["wc"] = megabytes / (time.perf_counter() - started)
     table.add_row("wc -w", f"{rates['wc']:,.1f}", "")
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    show_table(table)
     print(json.dumps({name: round(value, 2) for name, value in rates.items()}))
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
+from table import show_table
 
 SHARD_BYTES = 250_000_000
 BUDGET = 1_000
@@ -119,7 +119,7 @@ def show(points: list[Point]) -> None:
         memory, rate = f"{p.peak_mb:,.0f} MB", f"{megabytes / p.seconds:,.0f}"
         phases = [f"{p.phases[name]:.1f}" for name in names]
         table.add_row(f"{megabytes:,.0f} MB", f"{p.documents:,}", memory, rate, f"{p.seconds:.1f}", *phases)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    show_table(table)
 
 
 def main() -> None:

@@ -10,24 +10,21 @@ or 7.7 MFLOP a document, so that a core of 60 GFLOP/s does 7,800 documents a sec
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from overhead import in_turns
-from rich.console import Console
-from rich.table import Table
+from table import Row, print_json, show
 from threadpoolctl import threadpool_limits
 
 from dsel.executor.local import Local
+from dsel.functional.cores import num_cores
 from dsel.functional.faiss_index import FaissIndex
 from dsel.functional.spectrum import unit
 from dsel.phase.score import SHARD_SIZE, map_pool
@@ -36,7 +33,7 @@ from dsel.protocol import Context
 from dsel.scorer.knn import Knn
 
 VECTOR = "vector"
-CORES = len(os.sched_getaffinity(0))
+CORES = num_cores()
 Vectors = npt.NDArray[np.float32]
 
 
@@ -52,17 +49,6 @@ class Size:
 
 
 QUICK = Size(documents=2_000, target=500, dim=32, rounds=1)
-
-
-class Row(NamedTuple):
-    """A line of the table: what was measured, what it stands beside, and their ratio against the target."""
-
-    key: str
-    name: str
-    ours: str
-    beside: str
-    value: float
-    target: str
 
 
 def column(table: pa.Table) -> Vectors:
@@ -157,12 +143,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; shows that it works, not how fast")
     size = QUICK if parser.parse_args().quick else Size()
     rows = list(measure(size))
-    title = f"{size.documents:,} x {size.dim} vectors, {size.target:,} of the target, k={size.k}, {CORES} cores"
-    table = Table("what", "ours", "beside", "ratio", "target", title=title)
-    for row in rows:
-        table.add_row(row.name, row.ours, row.beside, f"{row.value:.3f}", row.target)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-    print(json.dumps({row.key: round(row.value, 4) for row in rows}))
+    show(rows, f"{size.documents:,} x {size.dim} vectors, {size.target:,} of the target, k={size.k}, {CORES} cores")
+    print_json(rows)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from overhead import in_turns
 from sklearn.metrics import roc_auc_score
+from table import Row
 
 from dsel.data.installed_docs import InstalledDocs
 from dsel.functional.cores import num_cores
@@ -44,18 +45,6 @@ IN_PROCESS = (  # seconds of a selection from file to file, without those of sta
     "main()\n"
     "print(time.perf_counter() - started)"
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what was measured, what it stands beside, and their ratio (or value) against the target."""
-
-    key: str
-    name: str
-    ours: str
-    beside: str
-    value: float
-    target: str = ""
 
 
 @dataclass(frozen=True)

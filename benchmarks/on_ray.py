@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
+from table import show_table
 
 WORKERS = 2
 SHARD_BYTES = 1 << 26
@@ -150,7 +150,7 @@ def show(num_bytes: int, spent: dict[str, list[Spent]], start: float) -> None:
         ours, theirs = getattr(middle["local"], key), getattr(middle["ray"], key)
         table.add_row(told, f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.2f}")
     table.add_row("start of a cluster and its workers", "", f"{start:.1f}", "")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    show_table(table)
     figures = {
         "ray_vs_local": middle["ray"].command / middle["local"].command,
         "ray_start_s": start,

@@ -6,7 +6,6 @@ Each number stands beside its floor, measured in the same run, in turns: a machi
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -21,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
-from rich.table import Table
+from table import Row, print_json, show
 
 from dsel.artifact import Store, fingerprint
 from dsel.data.installed_docs import InstalledDocs
@@ -60,17 +58,6 @@ class Size:
 
 
 QUICK = Size(documents=30, steps=2, rounds=1, starts=1, copies=1)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what was measured, its floor, and their ratio against the target."""
-
-    name: str
-    ours: str
-    floor: str
-    value: float
-    target: str
 
 
 @cache
@@ -147,7 +134,7 @@ def measure_training(size: Size) -> Row:
     tokens = size.steps * 16 * recipe.context
     rates = {name: tokens / spent[name] for name in spent}
     floor = f"{rates['bare']:,.0f} tokens/s, {size.steps} steps of {16 * recipe.context} tokens in a bare loop"
-    return Row("train_vs_bare", f"{rates['ours']:,.0f} tokens/s", floor, rates["ours"] / rates["bare"], ">= 0.95")
+    return Row("train_vs_bare", "training", f"{rates['ours']:,.0f} tokens/s", floor, rates["ours"] / rates["bare"], ">= 0.95")
 
 
 def dense_passes(models: list[torch.nn.Module], pool: Pool, context: int) -> None:
@@ -193,7 +180,7 @@ def beside_dense(name: str, score: FittedScore, models: list[torch.nn.Module], p
     rates = {"ours": predicted / spent["ours"], "dense": dense / spent["dense"]}
     floor = f"{spent['dense']:.2f} s, {len(models)} forward passes over {dense:,} tokens in full blocks ({rates['dense']:,.0f} tokens/s)"
     ours = f"{spent['ours']:.2f} s for {len(pool):,} documents, {predicted:,} tokens"
-    return Row(f"{name}_vs_dense", ours, floor, rates["dense"] / rates["ours"], "<= 1.10")
+    return Row(f"{name}_vs_dense", f"scores by {name}", ours, floor, rates["dense"] / rates["ours"], "<= 1.10")
 
 
 def measure_startup(size: Size) -> Row:
@@ -210,6 +197,7 @@ def measure_startup(size: Size) -> Row:
     slower = max(spent["help"], spent["typo"])
     return Row(
         "startup_s",
+        "until dsel answers, seconds",
         f"--help {spent['help']:.2f} s, typo {spent['typo']:.2f} s",
         f"import hydra {spent['import hydra']:.2f} s",
         slower,
@@ -239,7 +227,7 @@ def score_file(path: Path, vocabulary: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2))
 
 
-def measure_memory(size: Size) -> dict[str, float]:
+def measure_memory(size: Size) -> list[Row]:
     """Peak memory of scoring a pool, and one four times as large."""
     found = {}
     _, _, vocabulary = make_pool(size.documents)
@@ -250,18 +238,11 @@ def measure_memory(size: Size) -> dict[str, float]:
             command = [sys.executable, __file__, "--score", str(path), "--vocabulary", str(vocabulary)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[f"scoring_mb_{times}x"] = float(done.stdout.splitlines()[-1])
-    return found
-
-
-def show(rows: list[Row], memory: Mapping[str, float]) -> None:
-    """The table, then the ratios as one line of JSON."""
-    table = Table("what", "ours", "floor", "value", "target", title=f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for row in rows:
-        table.add_row(row.name, row.ours, row.floor, f"{row.value:.3f}", row.target)
-    once, four = memory["scoring_mb_1x"], memory["scoring_mb_4x"]
-    table.add_row("scoring_mb", f"{four:,.0f} MB, pool four times as large", f"{once:,.0f} MB", f"{four / once:.3f}", "<= 1.05")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-    print(json.dumps({row.name: round(row.value, 4) for row in rows} | {name: round(value, 1) for name, value in memory.items()}))
+    once, four = found["scoring_mb_1x"], found["scoring_mb_4x"]
+    return [
+        Row("scoring_mb_1x", "peak memory of scoring a pool", f"{once:,.0f} MB", "", once),
+        Row("scoring_mb_4x", "and one four times as large", f"{four:,.0f} MB", f"{once:,.0f} MB", four, "<= 1.05 times that"),
+    ]
 
 
 def main() -> None:
@@ -275,8 +256,9 @@ def main() -> None:
         score_file(options.score, options.vocabulary)
         return
     size = QUICK if options.quick else Size()
-    rows = [measure_startup(size), measure_training(size), measure_scoring(size), measure_perplexity(size)]
-    show(rows, measure_memory(size))
+    rows = [measure_startup(size), measure_training(size), measure_scoring(size), measure_perplexity(size), *measure_memory(size)]
+    show(rows, f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print_json(rows)
 
 
 if __name__ == "__main__":

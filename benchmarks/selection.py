@@ -6,8 +6,6 @@ Peers run in the same minutes as ours, on the same documents and cores. Needs th
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +15,7 @@ import growth
 import knn
 import ngrams
 import overhead
-from ngrams import Row
-from rich.console import Console
-from rich.table import Table
+from table import Row, print_json, show
 
 
 @dataclass(frozen=True)
@@ -44,13 +40,12 @@ def measure_ngrams(size: Size) -> list[Row]:
 
 def measure_models(size: Size) -> list[Row]:
     """Scores by models, beside dense forward passes over the same tokens."""
-    rows = [overhead.measure_scoring(size.model), overhead.measure_perplexity(size.model)]
-    return [Row(row.name, "scores by a model", row.ours, row.floor, row.value, row.target) for row in rows]
+    return [overhead.measure_scoring(size.model), overhead.measure_perplexity(size.model)]
 
 
 def measure_knn(size: Size) -> list[Row]:
     """Nearest neighbours, beside faiss alone."""
-    return [Row(*row) for row in knn.measure(size.vectors)]
+    return list(knn.measure(size.vectors))
 
 
 def measure_growth(size: Size, plot: Path | None = None) -> list[Row]:
@@ -94,17 +89,9 @@ def main() -> None:
     rows: list[Row] = []
     for name in given.only:
         found = measures[name](QUICK if given.quick else Size())
-        show(found)
+        show(found)  # as soon as it is measured
         rows += found
-    print(json.dumps({row.key: round(row.value, 4) for row in rows}))
-
-
-def show(rows: list[Row]) -> None:
-    """A table, as soon as its part is measured."""
-    table = Table("what", "ours", "beside", "value", "target")
-    for row in rows:
-        table.add_row(row.name, row.ours, row.beside, f"{row.value:,.4g}", row.target)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_json(rows)
 
 
 if __name__ == "__main__":

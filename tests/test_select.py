@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,19 @@ def read(path: Path) -> Rows:
 @pytest.fixture
 def pool(tmp_path: Path) -> Path:
     return write(tmp_path / "pool.jsonl", pool_rows())
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Makes a package of the user's own with one module of these lines, and says what to import."""
+
+    def make(name: str, lines: str) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.py").write_text(lines)
+        monkeypatch.syspath_prepend(tmp_path)
+        return f"{name}.own"
+
+    return make
 
 
 @pytest.fixture
@@ -158,10 +171,9 @@ def test_rows_of_several_files_name_theirs(mine: Path, tmp_path: Path) -> None:
         assert (row["id"] is None) == (row["dsel_row"] < 30)
 
 
-def test_a_selector_that_needs_the_pool_as_a_whole(pool: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_selector_that_needs_the_pool_as_a_whole(pool: Path, mine: Path, tmp_path: Path, package: Callable[[str, str], str]) -> None:
     """A stream refuses it, and says what to type; that works."""
-    (tmp_path / "wholepkg").mkdir()
-    (tmp_path / "wholepkg" / "whole.py").write_text(
+    lines = (
         "from dsel.selector.by_score import ByScore\n"
         "class Whole:\n"
         "    def __init__(self, reduce, keep, temperature):\n"
@@ -169,8 +181,7 @@ def test_a_selector_that_needs_the_pool_as_a_whole(pool: Path, mine: Path, tmp_p
         "    def select(self, source, target, budget, context):\n"
         "        return ByScore().select(source, target, budget, context)\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    mine_own = ["selector._target_=wholepkg.whole.Whole", "allow=[wholepkg.]"]
+    mine_own = [f"selector._target_={package('wholepkg', lines)}.Whole", "allow=[wholepkg.]"]
     error = run(pool, mine, tmp_path / "best.jsonl", *mine_own).error
     said, _, typed = error.partition("read all into memory: ")
     assert said.startswith("selector Whole: cannot choose from a stream; take selector=by_score, or")
@@ -264,17 +275,16 @@ def test_a_csv_cannot_hold_lists(mine: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "best.csv").exists()
 
 
-def test_scores_that_are_not_finite(pool: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "badpkg").mkdir()
-    (tmp_path / "badpkg" / "nan.py").write_text(
+def test_scores_that_are_not_finite(pool: Path, mine: Path, tmp_path: Path, package: Callable[[str, str], str]) -> None:
+    lines = (
         "import numpy as np\n"
         "class Nan:\n"
         "    reads = ('text',)\n"
         "    def fit(self, source, target, context):\n"
         "        return lambda batch: np.where(np.arange(len(batch)) == 2, np.nan, 1.0).astype(np.float32)[:, None]\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    answer = run(pool, mine, tmp_path / "best.jsonl", "scorer._target_=badpkg.nan.Nan", "allow=[badpkg.]", scorer="random")
+    mine_own = [f"scorer._target_={package('badpkg', lines)}.Nan", "allow=[badpkg.]"]
+    answer = run(pool, mine, tmp_path / "best.jsonl", *mine_own, scorer="random")
     assert answer.error.startswith(f"{pool}: 1 scores are not finite; first: row 2 from 0, id ")
 
 

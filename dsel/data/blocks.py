@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dsel.artifact import fingerprint
 from dsel.data.format.piece import Block
-from dsel.data.text import Columns, empty_rows
+from dsel.data.text import Columns, empty_rows, without
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
 from dsel.pool import DOMAIN, ID, NAME, ROW, TEXT
@@ -68,11 +68,7 @@ class BlockStream:
         table = self.columns.expose(block.rows.table, str(block.path))
         empty = empty_rows(table)
         sieve.drop(block.bad(block.rows.numbers[empty], "empty", f"{self.columns.text!r} is empty"))
-        table = table.append_column(ROW, pa.array(block.rows.numbers))
-        if len(empty):  # else nothing need be copied
-            kept = np.ones(table.num_rows, dtype=bool)
-            kept[empty] = False
-            table = table.filter(pa.array(kept))
+        table = without(table.append_column(ROW, pa.array(block.rows.numbers)), empty)
         return self.columns.cut(sieve.drop_short(table, self.min_characters), self.max_characters)
 
     def names(self, piece: Any) -> list[str]:

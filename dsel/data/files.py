@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import find_files, hash_file, parse, places, read_bytes
-from dsel.data.text import Columns, check_limits, check_options, empty_rows
+from dsel.data.text import Columns, check_limits, check_options, empty_rows, without
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, ROW
 from dsel.sieve import Bad, OnBadRow, Sieve
@@ -104,14 +104,12 @@ class Files:
         sieve.drop(rows.bad)
         table = columns.expose(rows.table, str(path))
         empty = empty_rows(table)
-        kept = np.ones(table.num_rows, dtype=bool)
-        kept[empty] = False
         if len(empty):
             detail = f"{columns.text!r} is empty"
             numbers, in_line = places(data, path, rows.numbers[empty])
             sieve.drop([Bad(str(path), n, "empty", detail, in_line) for n in numbers])
-            table = table.filter(pa.array(kept))
-        return table.append_column(ROW, pa.array(rows.numbers[kept])), rows.num_read, rows.table.column_names
+        table = without(table.append_column(ROW, pa.array(rows.numbers)), empty)
+        return table, rows.num_read, rows.table.column_names
 
 
 def _agree(tables: list[pa.Table], columns: Columns) -> list[pa.Table]:

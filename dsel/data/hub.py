@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import hash_file
-from dsel.data.text import Columns, check_limits, check_options, empty_rows
+from dsel.data.text import Columns, check_limits, check_options, empty_rows, without
 from dsel.error import InputError
 from dsel.pool import ROW
 from dsel.sieve import Bad, OnBadRow, Sieve
@@ -101,8 +101,7 @@ class Hub:
         table = table.append_column(ROW, pa.array(np.arange(table.num_rows, dtype=np.int64)))
         empty = empty_rows(table)
         sieve.drop([Bad(where, row, "empty", f"{self.text_column!r} is empty", in_line=False) for row in empty.tolist()])
-        table = table.take(pa.array(np.setdiff1d(np.arange(table.num_rows), empty)))
-        return sieve.finish(sieve.drop_short(table, self.min_characters), where), raw.column_names
+        return sieve.finish(sieve.drop_short(without(table, empty), self.min_characters), where), raw.column_names
 
     def _load(self, place: dict[str, Any], side: str) -> pa.Table:
         """The rows of a side."""

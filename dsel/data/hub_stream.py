@@ -93,7 +93,7 @@ class HubStream:
     on_bad_row: OnBadRow = "fail"
     min_characters: int = 1
     max_characters: int | None = None
-    sample: int = 50_000
+    sample: int = 20_000
     seed: int = 0
 
     def __post_init__(self) -> None:

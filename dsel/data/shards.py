@@ -59,7 +59,7 @@ class Shards:
     on_bad_row: OnBadRow = "fail"
     min_characters: int = 1
     max_characters: int | None = None
-    sample: int = 50_000
+    sample: int = 20_000
     sample_from: str | Sequence[str] | None = None
     piece_bytes: int = PIECE_BYTES
     seed: int = 0

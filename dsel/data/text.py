@@ -104,6 +104,15 @@ def empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
     return rows[mask]
 
 
+def without(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """The table but for these rows; the table itself, uncopied, if there are none."""
+    if not len(rows):
+        return table
+    kept = np.ones(table.num_rows, dtype=bool)
+    kept[rows] = False
+    return table.filter(pa.array(kept))
+
+
 def _may_be_blank(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Texts (row,) that do not begin with a visible ASCII character: a look at one byte each, where trimming looks at all."""
     found = [np.empty(0, dtype=bool)]

@@ -24,6 +24,12 @@ def _mix(value):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
+def _bucket(value, num_buckets):  # type: ignore[no-untyped-def]
+    """The upper half of a hash, scaled to the buckets: no division."""
+    return np.int64(((value >> _S32) * np.uint64(num_buckets)) >> _S32)
+
+
+@nb.njit(nogil=True, cache=True, inline="always")
 def _decode(data, at):  # type: ignore[no-untyped-def]
     """The code point at byte `at`, and the bytes that it takes."""
     first = np.uint32(data[at])
@@ -120,8 +126,8 @@ def fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places,
         if memory is None and order == 2:  # the usual case spelled out: a fifth faster than the loops below
             if num_tokens:
                 both = _mix(state[0, 0] * _PRIME + one)
-                out[size + 1] = np.int64(((both >> _S32) * np.uint64(num_buckets)) >> _S32)
-            out[size] = np.int64(((one >> _S32) * np.uint64(num_buckets)) >> _S32)
+                out[size + 1] = _bucket(both, num_buckets)
+            out[size] = _bucket(one, num_buckets)
             size += 1 + (num_tokens > 0)
             state[0, 0] = one
             num_tokens += 1
@@ -140,7 +146,7 @@ def fill(data, at, stop, kind, lower, order, num_buckets, memory, state, places,
                 first = num_tokens - tokens
                 bucket = _sha_bucket(data, lower, num_buckets, memory, places, first, num_tokens, state[tokens, 0], state[tokens, 1])
             else:
-                bucket = np.int64(((state[tokens, 0] >> _S32) * np.uint64(num_buckets)) >> _S32)
+                bucket = _bucket(state[tokens, 0], num_buckets)
             out[size] = bucket
             size += 1
         num_tokens += 1

@@ -67,13 +67,14 @@ def agreement(found: Found) -> list[str]:
     lines = ["| rank correlation with precision | mean | sd | groups |", "| :-- | --: | --: | --: |"]
     groups = sorted({(target, seed) for target, _, seed in found})
     for metric, (name, sign) in METRICS.items():
+        if metric == "selector_precision":
+            continue
         values = []
         for target, seed in groups:
             cells = [cell for (t, _, s), cell in found.items() if (t, s) == (target, seed) and "selector_precision" in cell]
             rho = spearmanr([cell["selector_precision"] for cell in cells], [sign * cell[metric] for cell in cells]).statistic
             values.append(float(rho))
-        if metric != "selector_precision":
-            lines.append(f"| {name} | {statistics.fmean(values):.2f} | {statistics.pstdev(values):.2f} | {len(values)} |")
+        lines.append(f"| {name} | {statistics.fmean(values):.2f} | {statistics.pstdev(values):.2f} | {len(values)} |")
     return lines
 
 
