@@ -144,6 +144,10 @@ class OnlineStep(Protocol):
         clean gradient, by parameter, into what is aligned with."""
         ...
 
+    def norms(self) -> torch.Tensor:
+        """The norm of each example's gradient (example,)."""
+        ...
+
     def cheapest(self, per_token: bool) -> str:
         """The exact method that takes the least time on this step."""
         ...

@@ -16,7 +16,7 @@ from babel.localedata import locale_identifiers
 
 from dsel.corpus import Documents
 from dsel.data.cldr import KINDS, LISTS, Render, write_sentence
-from dsel.data.pairs import join_sides
+from dsel.data.pairs import join_columns
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ID, NOISE, ROW, SRC, TEXT, TGT
 
@@ -114,7 +114,6 @@ class Localized:
         left, right = [render(src) for render in written], [render(tgt) for render in written]
         spoiled = self._spoil(side, which, written, left, right, noise)
         columns = {
-            TEXT: join_sides(left, [spoiled.get(n, ("", text))[1] for n, text in enumerate(right)]),
             SRC: left,
             TGT: [spoiled.get(n, ("", text))[1] for n, text in enumerate(right)],
             ID: [f"{side}-{number}" for number in range(count)],
@@ -122,6 +121,7 @@ class Localized:
             NOISE: [spoiled[n][0] if n in spoiled else None for n in range(count)],
         }
         table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+        table = table.add_column(0, TEXT, join_columns(table[SRC], table[TGT]))
         return table.append_column(ROW, pa.array(np.arange(count, dtype=np.int64)))
 
     def _spoil(

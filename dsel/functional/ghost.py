@@ -7,7 +7,7 @@ the gradient of the weighted loss is made once, of the examples that have a weig
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,8 @@ from dsel.error import InputError
 from dsel.functional.alignment import Direction, trainable
 from dsel.functional.ghost_layers import Layer, layer_for
 
+Which = slice | torch.Tensor
+
 
 @dataclass
 class Call:
@@ -27,6 +29,11 @@ class Call:
     names: Mapping[str, str]  # from the layer's own name of a parameter to the model's
     given: torch.Tensor
     at_output: torch.Tensor | None = None
+
+    def rows(self, which: Which) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of these examples."""
+        assert self.at_output is not None
+        return self.given[which], self.at_output[which]
 
 
 class Tape:
@@ -72,36 +79,50 @@ class Tape:
 
     def gradient(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
         """The gradient by name of the sum of losses, each example's by its weight (example,). One of weight 0 costs nothing."""
-        found = _gradient(self.calls, weights)
+        which = torch.nonzero(weights).flatten()
+        if len(which) == 0:
+            return {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        first, last = int(which[0]), int(which[-1])
+        rows = slice(first, last + 1) if last - first == len(which) - 1 else which  # a copy of rows only where some are left out
+        values = weights[which]
+        is_mask = bool((values == values[0]).all())  # then the sum is scaled instead of each row
+        found = _gradient(self.calls, rows, None if is_mask else values)
+        if is_mask:
+            found = {name: value.mul_(values[0]) for name, value in found.items()}
         return found | {name: torch.zeros_like(p) for name, p in self.parameters.items() if name not in found}
 
-    def products(self, direction: Direction, which: torch.Tensor) -> torch.Tensor:
-        """<gradient of each example's loss, direction> for the examples `which` (selected,)."""
-        total = torch.zeros(len(which), device=which.device)
-        for call in self.calls:
-            own = {mine: direction[name] for mine, name in call.names.items()}
-            total = total + call.layer.products(*_rows(call, which), own)
-        return total
+    def products(self, direction: Direction, num: int) -> torch.Tensor:
+        """<gradient of an example's loss, direction> (num,) for the first `num` examples."""
+        return _sum(_products(call, direction, slice(0, num)) for call in self.calls)
 
-    def align(self, which: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """<gradient of each example's loss, gradient of the sum over the examples `clean`> for the examples `which` (selected,): layer by
-        layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
-        total = torch.zeros(len(which), device=which.device)
+    def align(self, num: int) -> torch.Tensor:
+        """<gradient of an example's loss, gradient of the sum over the clean examples> (num,) for the first `num` examples; the clean
+        ones are the others. Layer by layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
+        which, clean = slice(0, num), slice(num, None)
+        found, rest = self._each(lambda call: call.layer.pairs(call.rows(which), call.rows(clean)))
+        direction = _gradient(rest, clean)
+        return _sum([*found, *(_products(call, direction, which) for call in rest)])
+
+    def norms(self, num: int) -> torch.Tensor:
+        """The norm of an example's gradient (num,) for the first `num` examples."""
+        found, rest = self._each(lambda call: call.layer.squares(*call.rows(slice(0, num))))
+        for example in range(num if rest else 0):  # tied weights, and layers of unknown kind
+            own = _gradient(rest, slice(example, example + 1))
+            found.append(torch.nn.functional.one_hot(torch.tensor(example), num) * sum(part.square().sum() for part in own.values()))
+        return _sum(found).sqrt()
+
+    def _each(self, work: Callable[[Call], torch.Tensor | None]) -> tuple[list[torch.Tensor], list[Call]]:
+        """What `work` gives for each call, and the calls for which it gives nothing or whose weights stand in others as well."""
         uses = Counter(name for call in self.calls for name in call.names.values())
-        rest = []
+        found, rest = [], []
         for call in self.calls:
             is_alone = all(uses[name] == 1 for name in call.names.values())  # else products between calls would be missed
-            found = call.layer.pairs(_rows(call, which), _rows(call, clean)) if is_alone else None
-            if found is None:
+            value = work(call) if is_alone else None
+            if value is None:
                 rest.append(call)
             else:
-                total = total + found
-        weights = torch.zeros(self.num_examples, device=which.device)
-        weights[clean] = 1
-        direction = _gradient(rest, weights)
-        for call in rest:
-            total = total + call.layer.products(*_rows(call, which), {mine: direction[name] for mine, name in call.names.items()})
-        return total
+                found.append(value)
+        return found, rest
 
     def _recorder(self, layer: Layer, names: Mapping[str, str], place: str) -> Any:
         def record(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -141,22 +162,26 @@ def _freeze(module: torch.nn.Module, args: Any) -> None:
         parameter.requires_grad_(False)
 
 
-def _gradient(calls: Sequence[Call], weights: torch.Tensor) -> dict[str, torch.Tensor]:
-    which = torch.nonzero(weights).flatten()
+def _gradient(calls: Sequence[Call], which: Which, weights: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Of the sum of the losses of the examples `which`, each times its weight."""
     found: dict[str, torch.Tensor] = {}
     for call in calls:
-        given, at_output = _rows(call, which)
-        scaled = at_output * weights[which].to(at_output.dtype).view(-1, *[1] * (at_output.ndim - 1))
-        for own, part in call.layer.gradient(given, scaled).items():
+        given, at_output = call.rows(which)
+        if weights is not None:
+            at_output = at_output * weights.to(at_output.dtype).view(-1, *[1] * (at_output.ndim - 1))
+        for own, part in call.layer.gradient(given, at_output).items():
             if own in call.names:
                 name = call.names[own]
-                found[name] = found[name] + part if name in found else part
+                found[name] = found[name].add_(part) if name in found else part
     return found
 
 
-def _rows(call: Call, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    assert call.at_output is not None
-    return call.given[which], call.at_output[which]
+def _products(call: Call, direction: Direction, which: Which) -> torch.Tensor:
+    return call.layer.products(*call.rows(which), {mine: direction[name] for mine, name in call.names.items()})
+
+
+def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(parts)).sum(0)
 
 
 def _unsupported(place: str, module: torch.nn.Module, why: str) -> InputError:

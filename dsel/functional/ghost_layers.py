@@ -31,6 +31,10 @@ class Layer(Protocol):
         that takes more operations than the sum does."""
         ...
 
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+        """Squared norm of each example's gradient (example,); None where there is no way but to make each gradient."""
+        ...
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -65,6 +69,15 @@ class Linear:
             found = found + y @ other_y.sum(0)
         return found.view(len(examples[0]), -1).sum(1)
 
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+        x, y = (_wide(values).reshape(len(values), -1, values.shape[-1]) for values in (given, at_output))
+        found = torch.zeros(len(x), device=x.device)
+        if "weight" in self.trained:
+            found = found + ((x @ x.mT) * (y @ y.mT)).sum((1, 2))
+        if "bias" in self.trained:
+            found = found + y.sum(1).square().sum(1)
+        return found
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -84,6 +97,11 @@ class Embedding:
     def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
         return None
 
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+        rows = given.reshape(len(given), -1)
+        y = self._masked(given, at_output).view(*rows.shape, -1)
+        return ((rows[:, :, None] == rows[:, None]) * (y @ y.mT)).sum((1, 2))
+
     def _masked(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor:
         y = _wide(at_output).flatten(0, -2)
         return y if self.padding is None else y * (given.flatten() != self.padding)[:, None]
@@ -94,6 +112,7 @@ class LayerNorm:
     """y = weight * (x - mean) / deviation + bias, over the last dimension."""
 
     eps: float
+    trained: frozenset[str]
 
     def gradient(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         x, y = self._normalised(given, at_output)
@@ -108,6 +127,13 @@ class LayerNorm:
 
     def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
         return None
+
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+        x, y = self._normalised(given, at_output)
+        found = torch.zeros(len(given), device=x.device)
+        for name, factor in (("weight", x * y), ("bias", y)):
+            found = found + factor.view(len(given), -1, x.shape[1]).sum(1).square().sum(1) if name in self.trained else found
+        return found
 
     def _normalised(self, given: torch.Tensor, at_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = _flat(given, at_output)
@@ -134,6 +160,9 @@ class Other:
     def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
         return None
 
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+        return None
+
     def _parameters(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self.module.named_parameters(recurse=False)}
 
@@ -150,7 +179,7 @@ def layer_for(module: torch.nn.Module, place: str, trained: Iterable[str]) -> La
     if isinstance(module, torch.nn.Embedding) and kind is torch.nn.Embedding and module.max_norm is None and not module.scale_grad_by_freq:
         return Embedding(module.num_embeddings, module.padding_idx)
     if isinstance(module, torch.nn.LayerNorm) and kind is torch.nn.LayerNorm and len(module.normalized_shape) == 1:
-        return LayerNorm(module.eps)
+        return LayerNorm(module.eps, frozenset(trained))
     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
         raise InputError(f"layer {place} ({kind.__name__}): it mixes examples, so the ghost product cannot be had; set online.method=jvp")
     return Other(module)

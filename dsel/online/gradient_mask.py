@@ -17,7 +17,8 @@ LEVELS, WEIGHTS = ("example", "token"), ("mask", "relu")
 class GradientMask:
     """a = <gradient of an example's (or a token's) loss, gradient of a clean batch's>; what has a <= 0 is dropped (arXiv 2102.13549).
 
-    `weight: relu` weighs by a instead, scaled to mean 1. The clean batch, of the target sample, has `clean_share` times the tokens of
+    `weight: relu` weighs by a instead, scaled to mean 1; with `similarity: cosine` by a over the norm of the example's gradient, so that
+    no example counts for being long or hard. A mask is the same by either. The clean batch, of the target sample, has `clean_share` times the tokens of
     the training batch; with `momentum` its gradient is a running mean. `normaliser`: "all" divides the loss by the batch's tokens,
     "kept" by those that are kept, which raises the effective learning rate. `method: auto` times the exact ones at the first step and
     takes the cheapest.
@@ -25,15 +26,20 @@ class GradientMask:
 
     level: str = "example"
     weight: str = "mask"
+    similarity: str = "dot"
     method: str = "auto"
     normaliser: str = "all"
     clean_share: float = 0.25
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        for key, known in (("level", LEVELS), ("weight", WEIGHTS), ("normaliser", ("all", "kept"))):
+        for key, known in (
+            ("level", LEVELS), ("weight", WEIGHTS), ("similarity", ("dot", "cosine")), ("normaliser", ("all", "kept")),
+        ):  # fmt: skip
             if getattr(self, key) not in known:
                 raise InputError(f"online.{key}={getattr(self, key)}: must be one of {', '.join(known)}")
+        if self.similarity == "cosine" and (self.level == "token" or self.method not in ("auto", "ghost")):
+            raise InputError("online.similarity=cosine: needs each example's norm: set online.level=example online.method=ghost")
         if not 0 < self.clean_share <= 4:
             raise InputError(f"online.clean_share={self.clean_share}: must be above 0 and at most 4")
         if not 0 <= self.momentum < 1:
@@ -54,8 +60,11 @@ class _Weigh:
         options = self.options
         per_token, average = options.level == "token", self._average if options.momentum else None
         if not self.method:
-            self.method = step.cheapest(per_token) if options.method == "auto" else options.method
+            auto = "ghost" if options.similarity == "cosine" else step.cheapest(per_token) if options.method == "auto" else ""
+            self.method = auto or options.method
         alignment = step.align(self.method, per_token, average)
+        if options.similarity == "cosine":
+            alignment = alignment / step.norms().clamp_min(1e-30)
         if alignment.ndim == 2:
             alignment = alignment.masked_fill(~step.predicted, 0.0)
         if options.weight == "mask":

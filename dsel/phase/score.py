@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dsel.artifact import fingerprint
 from dsel.error import InputError
 from dsel.phase.train import Train
-from dsel.pool import TOKENS, Pool
+from dsel.pool import TEXT, TOKENS, Pool
 from dsel.protocol import Context, Executor, FittedScore, Scorer, World
 from dsel.scores import Scores
 from dsel.state import State
@@ -28,10 +28,14 @@ SHARD_SIZE = 256  # documents: many enough to be sorted by length, few enough fo
 
 @dataclass(frozen=True)
 class Score:
-    """Gives every unit of the source a number. `tune` says with which optimizer and trainer a scorer's own models are tuned."""
+    """Gives every unit of the source a number. `tune` says with which optimizer and trainer a scorer's own models are tuned.
+
+    `column`: what scorers take for the text, such as one side of a pair, `src` or `tgt`.
+    """
 
     scorer: Scorer
     tune: Train
+    column: str = TEXT
 
     trains = False
 
@@ -44,8 +48,9 @@ class Score:
         """Write scores.parquet and scores.json; returns scoring passes over the pool and FLOPs (2 x parameters x tokens)."""
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
-        fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        values = map_pool(world.executor, fitted, source, columns_read(self.scorer, source, world), world.name, SHARD_SIZE)
+        seen = _seen(source, self.column)
+        fitted = self.scorer.fit(seen, _seen(target, self.column), make_context(self.tune, state, world, tokenized))
+        values = map_pool(world.executor, fitted, seen, columns_read(self.scorer, seen, world), world.name, SHARD_SIZE)
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
@@ -69,6 +74,16 @@ def columns_read(scorer: Scorer, source: Pool, world: World) -> list[str]:
             there = ", ".join(n for n in source.table.column_names if not n.startswith("dsel_"))
             raise InputError(f"scorer: the pool has no column {name!r} (columns: {there}); set scorer.column= to one of them")
     return found
+
+
+def _seen(pool: Pool, column: str) -> Pool:
+    """The pool with that column as its text. Errors: it has none of that name."""
+    names = pool.table.column_names
+    if column == TEXT:
+        return pool
+    if column not in names:
+        raise InputError(f"score.column={column}: {pool.name} has no such column (columns: {', '.join(names)})")
+    return Pool(pool.name, pool.table.set_column(names.index(TEXT), TEXT, pool.table[column]), f"{pool.fingerprint}[{column}]")
 
 
 def map_pool(

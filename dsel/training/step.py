@@ -68,6 +68,12 @@ class Step:
         self.alignment = (found.sum(1) if per_token else found).detach()
         return found
 
+    def norms(self) -> torch.Tensor:
+        """The norm of each example's gradient (example,), after `align` by the ghost product. Errors: it went another way."""
+        if self._tape is None:
+            raise InputError("online.similarity=cosine: needs each example's norm: set online.level=example online.method=ghost")
+        return self._tape.norms(len(self.predicted))
+
     def _align(self, method: str, per_token: bool, average: Callable[[Direction], Direction] | None) -> torch.Tensor:
         direction = self.clean_gradient()
         direction = dict(average(direction)) if average else direction
@@ -134,10 +140,9 @@ class Step:
             losses = self.objective.token_losses(self.model, joint, self.smoothing)
             tape.backward(losses.sum())
         self._tape, self._losses = tape, losses[:examples, : self.predicted.shape[1]].detach()
-        which = torch.arange(len(predicted), device=predicted.device)
         if average is not None:
-            return tape.products(average(self.clean_gradient()), which[:examples])
-        return tape.align(which[:examples], which[examples:]) / predicted[examples:].sum().clamp_min(1)
+            return tape.products(average(self.clean_gradient()), examples)
+        return tape.align(examples) / predicted[examples:].sum().clamp_min(1)
 
 
 class _TapedLoss(torch.autograd.Function):
