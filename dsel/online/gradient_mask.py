@@ -18,10 +18,10 @@ class GradientMask:
     """a = <gradient of an example's (or a token's) loss, gradient of a clean batch's>; what has a <= 0 is dropped (arXiv 2102.13549).
 
     `weight: relu` weighs by a instead, scaled to mean 1; with `similarity: cosine` by a over the norm of the example's gradient, so that
-    no example counts for being long or hard. A mask is the same by either. The clean batch, of the target sample, has `clean_share` times the tokens of
-    the training batch; with `momentum` its gradient is a running mean. `normaliser`: "all" divides the loss by the batch's tokens,
-    "kept" by those that are kept, which raises the effective learning rate. `method: auto` times the exact ones at the first step and
-    takes the cheapest.
+    no example counts for being long or hard. A mask is the same by either. The clean batch, of the target sample, has `clean_share` times
+    the tokens of the training batch; with `momentum` its gradient is a running mean. `normaliser`: "all" divides the loss by the batch's
+    tokens, "kept" by those that are kept, which raises the effective learning rate. `method: auto` times the exact ones at the first step
+    and takes the cheapest.
     """
 
     level: str = "example"

@@ -26,13 +26,14 @@ def parse(data: bytes, name: str, columns: Columns, before: Before = int) -> Row
     count = pc.list_value_length(fields).to_numpy(zero_copy_only=False)
     good = count >= num_names
     good[:1] &= not names  # the header is no row
+    wanted = f"fields where there should be {num_names}"
     ragged = np.flatnonzero(~good[bool(names) :]) + bool(names)
     bad = [
         Bad(
             name,
             int(rows.numbers[at]) + 1,
             "ragged",
-            f"{count[at]} fields where there should be {num_names}, in {show(fields[at].as_py())}",
+            f"{count[at]} {wanted}, in {show(fields[at].as_py())}",
         )
         for at in ragged
     ]
