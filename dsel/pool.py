@@ -22,7 +22,7 @@ PLANTED = "dsel_planted"  # true for target documents that were hidden in the po
 NAME = "dsel_name"  # the hash of the text as it was scored
 SRC, TGT = "src", "tgt"  # the sides of a pair; `text` then holds both
 SOURCE_TOKENS = "dsel_source_tokens"
-NOISE = "noise"  # the kind of planted noise, null where a pair is right
+NOISE = "dsel_noise"  # the kind of planted noise, null where a pair is right
 TOKENS = "dsel_tokens"  # token ids, added by `dsel.tokens.tokenize`
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import beside, find_files, hash_file, parse, places, read_bytes
+from dsel.data.noise import check_noise, plant_noise
 from dsel.data.pairs import count_same
 from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError
@@ -28,6 +29,7 @@ class Files:
     With `src_column` and `tgt_column` a row is a pair of sentences: columns of these names (tsv without a header: the first two),
     catalogues of gettext (.po), or text files with these endings that are aligned line by line: `source=corpus.en`, whose other side
     is `corpus.de`, with `src_column: en` and `tgt_column: de`. Pairs with the same text on both sides are counted.
+    `noise` plants shares of the source by name, to see what finds them: misaligned, copy, truncated, scrambled.
 
     `source` and `target` are each a path, a glob, a folder, or a list of those. All columns are kept; text, id and
     domain come under these names too. `dsel_row` is a row's 0-based number in the source as a whole, files in
@@ -44,6 +46,7 @@ class Files:
     id_column: str = "id"
     src_column: str | None = None
     tgt_column: str | None = None
+    noise: Mapping[str, float] | None = None
     on_bad_row: OnBadRow = "fail"
     min_characters: int = 1
     max_characters: int | None = None
@@ -55,6 +58,9 @@ class Files:
         check_options(self.on_bad_row, self.min_characters)
         check_limits(vars(self))
         self._columns()  # checks the names of the sides
+        check_noise(self.noise or {})
+        if self.noise and self.src_column is None:
+            raise InputError("data.noise: is planted into pairs; set data.src_column= and data.tgt_column=")
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files by side, and the options. Errors: as `read` where files are not found."""
@@ -68,6 +74,8 @@ class Files:
         paths = {side: self._paths(side) for side in sieves}
         source, names = self.read_side(paths["source"], sieves["source"])
         target, _ = self.read_side(paths["target"], sieves["target"])
+        if self.noise:
+            source = plant_noise(source, self.noise, self.seed)
         return Documents(
             source=source,
             target=target,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsel.data.cldr import LANGUAGES, TERRITORIES, UNITS
-from dsel.data.localized import ALL_KINDS, SPOIL, Localized
+from dsel.data.localized import ALL_KINDS, NOISES, Localized
 from dsel.error import InputError
 
 SMALL = Localized(num_source=600, num_target=60)
@@ -27,7 +27,7 @@ def test_sides_say_the_same_in_two_languages() -> None:
     pairs = rows(SMALL)
     assert [row["domain"] for row in pairs[:9]] == list(ALL_KINDS)
     assert all(row["src"] and row["tgt"] and row["text"] == f"{row['src']}\t{row['tgt']}" for row in pairs)
-    assert all(row["noise"] is None for row in pairs)
+    assert all(row["dsel_noise"] is None for row in pairs)
     assert len({row["text"] for row in pairs}) > 550
     digits = [
         [sorted(filter(str.isdigit, row[side])) for row in pairs if row["domain"] in ("units", "currencies")] for side in ("src", "tgt")
@@ -52,18 +52,18 @@ def test_any_language(locale: str) -> None:
 
 
 @settings(deadline=None, max_examples=10)
-@given(rates=st.lists(st.integers(0, 15), min_size=len(SPOIL), max_size=len(SPOIL)), seed=st.integers(0, 99))
+@given(rates=st.lists(st.integers(0, 15), min_size=len(NOISES), max_size=len(NOISES)), seed=st.integers(0, 99))
 def test_noise_is_of_its_kind_and_rate(rates: list[int], seed: int) -> None:
-    noise = {name: rate / 100 for name, rate in zip(SPOIL, rates, strict=True)}
+    noise = {name: rate / 100 for name, rate in zip(NOISES, rates, strict=True)}
     data = replace(SMALL, num_source=100, seed=seed)
     clean, noisy = rows(data), rows(replace(data, noise=noise))
-    found = Counter(row["noise"] for row in noisy if row["noise"])
+    found = Counter(row["dsel_noise"] for row in noisy if row["dsel_noise"])
     assert found == {name: round(rate * 100) for name, rate in noise.items() if rate}
     for before, after in zip(clean, noisy, strict=True):
         assert after["src"] == before["src"]
         same = after["tgt"].split() == before["tgt"].split()
-        assert same == (after["noise"] is None)
-        match after["noise"]:
+        assert same == (after["dsel_noise"] is None)
+        match after["dsel_noise"]:
             case "copy":
                 assert after["tgt"] == after["src"]
             case "truncated":

@@ -158,3 +158,26 @@ def test_text_corpora_pass_over_formats_of_pairs(tmp_path: Path) -> None:
     write(tmp_path, "po")
     (tmp_path / "pool.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
     assert len(Files(str(tmp_path), str(tmp_path)).read().source) == 1
+
+
+def test_noise_planted_into_files(tmp_path: Path) -> None:
+    pairs = [(f"sentence number {n}", f"Satz mit der Nummer {n}") for n in range(100)]
+    path = write(tmp_path, "jsonl", pairs)
+    found = files(path, noise={"misaligned": 0.2, "copy": 0.1}).read()
+    kinds = found.source["dsel_noise"].to_pylist()
+    assert kinds.count("misaligned") == 20
+    assert kinds.count("copy") == 10
+    for (src, tgt), row, kind in zip(pairs, found.source.to_pylist(), kinds, strict=True):
+        assert row["src"] == src
+        assert (row["tgt"] == tgt) == (kind is None)
+        assert row["text"] == f"{row['src']}\t{row['tgt']}"
+    assert "dsel_noise" not in found.target.column_names
+    for options, message in (
+        ({"noise": {"mislaigned": 0.1}}, r"data\.noise\.mislaigned: is none of misaligned, .*; did you mean misaligned\?"),
+        ({"noise": {"copy": 1.2}}, r"data\.noise\.copy=1\.2: must be between 0 and 1"),
+        ({"noise": {"copy": 0.6, "truncated": 0.6}}, r"shares add up to 1\.2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            files(path, **options)
+    with pytest.raises(InputError, match=r"data\.noise: is planted into pairs; set data\.src_column="):
+        Files(str(path), str(path), noise={"copy": 0.1})
