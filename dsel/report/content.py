@@ -12,7 +12,7 @@ from dsel.report import figures, selected
 from dsel.report.aggregate import add_differences, aggregate, headline
 from dsel.report.chart import Look, to_spec
 from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
-from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves
+from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves, read_masking
 from dsel.report.results import Sweep
 from dsel.report.table import Table, make_table
 
@@ -51,6 +51,10 @@ CAPTIONS = {
     "that fine-tuning reorders.",
     "curves": "Target loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "finetune": "Target loss while fine-tuning on the target sample: mean over seeds; band: lowest to highest seed.",
+    "training": "Target loss while training: mean over seeds; band: lowest to highest seed.",
+    "translations": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds. Higher is better.",
+    "masking": "What was masked inside of the step: mean over seeds; band: lowest to highest seed. Precision: which part of it is planted "
+    "noise; recall: which part of the planted noise it is.",
     "forgetting": "Loss on the generic pool: what specialising costs.",
     "pool_curves": "Pool loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "selector": "How well each selector finds the target documents that were hidden in the pool: precision is their "
@@ -66,7 +70,7 @@ def gather(sweep: Sweep) -> Content:
     problems = list(sweep.problems)
     frame = add_differences(sweep)
     means, look = aggregate(frame), Look.of(frame, sweep.x)
-    curves = {phase: read_curves(sweep, phase, problems) for phase in ("continue", "finetune")}
+    curves = {phase: read_curves(sweep, phase, problems) for phase in ("train", "continue", "finetune")}
     compositions = read_compositions(sweep, problems)
     charts = {
         "losses": figures.draw_losses(frame, means, look),
@@ -74,6 +78,9 @@ def gather(sweep: Sweep) -> Content:
         "ranks": figures.draw_ranks(means, look),
         "curves": figures.draw_curves(curves["continue"], look),
         "finetune": figures.draw_curves(curves["finetune"], look),
+        "training": figures.draw_curves(curves["train"], look),
+        "translations": figures.draw_translations(frame, means, look),
+        "masking": figures.draw_masking(read_masking(sweep, "train", problems), look),
         "forgetting": figures.draw_forgetting(frame, means, look),
         "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
         "selector": figures.draw_selector(frame, means, look),

@@ -43,6 +43,22 @@ def draw_selector(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart
     return _side_by_side(frame, means, look, titles)
 
 
+def draw_translations(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
+    """BLEU before and after fine-tuning, or on the target and on held-out pairs of the pool."""
+    titles = {f"metrics.bleu_{when}_ft": f"BLEU {when} fine-tuning" for when in ("before", "after")}
+    if not any(metric in frame.columns for metric in titles):
+        titles = {"metrics.bleu_trained": "BLEU", "metrics.pool_bleu_trained": "BLEU on the pool", "metrics.mask_auc": "AUC of the mask"}
+    return _side_by_side(frame, means, look, titles)
+
+
+def draw_masking(masking: pl.DataFrame, look: Look) -> Chart | None:
+    """What online selection dropped over the steps, and how much of the planted noise that was."""
+    titles = {"masked_share": "share of the tokens masked", "mask_precision": "precision of the mask", "mask_recall": "recall of the mask"}
+    panels = [draw_curves(masking, look, column, title, "") for column, title in titles.items()]
+    drawn = [panel for panel in panels if panel is not None]
+    return finish(alt.vconcat(*drawn)) if drawn else None
+
+
 def _side_by_side(frame: pl.DataFrame, means: pl.DataFrame, look: Look, titles: dict[str, str]) -> Chart | None:
     kept = [metric for metric in titles if metric in frame.columns and frame[metric].null_count() < len(frame)]
     size = (560, 300) if len(kept) == 1 else (400, 280) if len(kept) == 2 else (245, 220)
@@ -53,8 +69,8 @@ def _side_by_side(frame: pl.DataFrame, means: pl.DataFrame, look: Look, titles: 
     return finish(alt.hconcat(*drawn)) if drawn else None
 
 
-def draw_curves(curves: pl.DataFrame, look: Look, loss: str = "target_loss", title: str = "target loss") -> Chart | None:
-    """Loss against steps: the mean over seeds, and a band from the lowest to the highest seed.
+def draw_curves(curves: pl.DataFrame, look: Look, loss: str = "target_loss", title: str = "target loss", unit: str = NATS) -> Chart | None:
+    """Loss, or another column, against steps: the mean over seeds, and a band from the lowest to the highest seed.
 
     Where x has more levels than there are series, a panel is a series and colours are x; otherwise the reverse.
     """
@@ -72,7 +88,7 @@ def draw_curves(curves: pl.DataFrame, look: Look, loss: str = "target_loss", tit
     panels = []
     for at, name in enumerate(names):
         own = means.filter(pl.col(panel) == name)
-        text = f"{title} {NATS}" if at % (3 if len(names) > 2 else 2) == 0 else ""
+        text = f"{title} {unit}".strip() if at % (3 if len(names) > 2 else 2) == 0 else ""
         chart = _curve_panel(own, colour, domain, text).properties(width=size[0], height=size[1])
         head = name if by_x else f"{look.x_title}: {name}" if name and look.x else ""
         panels.append(chart.properties(title=head) if head else chart)
