@@ -45,7 +45,7 @@ class Content:
 
 CAPTIONS = {
     "losses": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds.",
-    "differences": "Target loss minus that of random selection with the same seed (same pretraining) and budget: below "
+    "differences": "Target loss minus that of the baseline (0) with the same seed (same pretraining) and budget: below "
     "0 is better. This leaves out the spread that all methods of one seed share.",
     "ranks": "Left: below and left is better; bars: one standard deviation. Right: lines that cross are settings "
     "that fine-tuning reorders.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from dsel.report.aggregate import AFTER, BEFORE
+from dsel.report.aggregate import AFTER, BEFORE, TRAINED
 from dsel.report.chart import NATS, Chart, Look, draw_metric, finish
 from dsel.report.curves import mean_curves, thin
 from dsel.report.results import BASELINES
@@ -16,18 +16,21 @@ VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#e5c614")
 def draw_losses(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
     """Target loss before and after fine-tuning, side by side."""
     titles = {BEFORE: f"target loss before fine-tuning {NATS}", AFTER: f"target loss after fine-tuning {NATS}"}
+    titles |= {TRAINED: f"target loss {NATS}"}
     return _side_by_side(frame, means, look, titles)
 
 
 def draw_differences(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
-    """Target loss minus that of random with the same seed: without the spread that all methods of a seed share."""
-    titles = {f"delta.target_loss_{when}_ft": f"difference from random {when} fine-tuning {NATS}" for when in ("before", "after")}
+    """Target loss minus that of the baseline with the same seed: without the spread that all methods of a seed share."""
+    titles = {f"delta.target_loss_{when}_ft": f"difference {when} fine-tuning {NATS}" for when in ("before", "after")}
+    titles |= {TRAINED.replace("metrics.", "delta."): f"difference {NATS}"}
     return _side_by_side(frame, means, look, titles)
 
 
 def draw_forgetting(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
     """Loss on the generic pool before and after fine-tuning (or once, where it was measured once)."""
     titles = {f"metrics.pool_loss_{when}_ft": f"pool loss {when} fine-tuning {NATS}" for when in ("before", "after")}
+    titles |= {"metrics.pool_loss_trained": f"pool loss {NATS}"}
     if not any(metric in frame.columns for metric in titles):
         titles = {"metrics.pool_loss": f"pool loss {NATS}"}
     return _side_by_side(frame, means, look, titles)
