@@ -134,7 +134,8 @@ def measure(size: Size) -> Iterator[Row]:
     named = [("knn_vs_faiss", "exact", "faiss flat"), ("knn_flat_vs_faiss", "flat", "faiss flat"), ("knn_ivf_vs_faiss", "ivf", "faiss ivf")]
     for key, name, beside in named:
         told = f"{rates[beside]:,.0f} docs/s, {beside} alone"
-        yield Row(key, f"kNN, index={name}", f"{rates[name]:,.0f} docs/s", told, rates[name] / rates[beside], ">= 0.8")
+        target = "" if name == "ivf" else ">= 0.8"  # whose cells one core makes, so that they are the same on any machine
+        yield Row(key, f"kNN, index={name}", f"{rates[name]:,.0f} docs/s", told, rates[name] / rates[beside], target)
 
 
 def main() -> None:

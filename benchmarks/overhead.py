@@ -241,7 +241,14 @@ def measure_memory(size: Size) -> list[Row]:
     once, four = found["scoring_mb_1x"], found["scoring_mb_4x"]
     return [
         Row("scoring_mb_1x", "peak memory of scoring a pool", f"{once:,.0f} MB", "", once),
-        Row("scoring_mb_4x", "and one four times as large", f"{four:,.0f} MB", f"{once:,.0f} MB", four, "<= 1.05 times that"),
+        Row(
+            "scoring_mb_4x",
+            "and one four times as large",
+            f"{four:,.0f} MB",
+            f"{once:,.0f} MB",
+            four,
+            "<= 1.05 times that",
+        ),
     ]
 
 
