@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import memory
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -71,13 +72,10 @@ def write_shards(texts: pa.Array, num_bytes: int, folder: Path) -> tuple[int, in
 def select(source: Path, target: Path, folder: Path, *options: str) -> tuple[float, float, dict[str, float]]:
     """Seconds, peak memory in MB and seconds by phase of `dsel experiment=select scorer=dsir` in a process of its own."""
     given = [f"source={source}", f"target={target}", f"output={folder / 'best.parquet'}", f"paths.outputs={folder / 'outputs'}"]
-    command = [sys.executable, "-m", "dsel.run", "experiment=select", "scorer=dsir", f"budget.units={BUDGET}", *given, *options]
+    command = [sys.executable, memory.__file__, "experiment=select", "scorer=dsir", f"budget.units={BUDGET}", *given, *options]
     started = time.perf_counter()
-    child = os.posix_spawn(sys.executable, command, dict(os.environ), file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    spent, peak = time.perf_counter() - started, usage.ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    spent, peak = time.perf_counter() - started, float(done.stdout.splitlines()[-1])
     (result,) = (folder / "outputs" / "runs").rglob("result.json")
     phases = json.loads(result.read_text(encoding="utf-8"))["cost"]["phases"]
     return spent, peak, {name: float(phase["seconds"]) for name, phase in phases.items()}

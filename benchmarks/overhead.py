@@ -6,7 +6,6 @@ Each number stands beside its floor, measured in the same run, in turns: a machi
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from memory import peak_mb
 from table import Row, print_json, show
 
 from dsel.artifact import Store, fingerprint
@@ -216,7 +216,7 @@ def write_pool(documents: int, times: int, path: Path) -> None:
 
 
 def score_file(path: Path, vocabulary: int) -> None:
-    """In a process of its own: score the pool in a file, and print the peak of memory in MB, without the mapped file's pages."""
+    """In a process of its own: score the pool in a file, and print the peak of memory in MB."""
     from dsel.pool import read_table
 
     recipe = CausalLM(num_layers=1, dim=32, num_heads=2)
@@ -224,7 +224,7 @@ def score_file(path: Path, vocabulary: int) -> None:
     table = read_table(path)
     score = LossDifference(*models, OBJECTIVE, recipe.context, TOKENS_PER_BATCH)
     map_pool(Local(), score, Pool("source", table, ""), [TOKENS], "score", 1024)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2))
+    print(peak_mb())
 
 
 def measure_memory(size: Size) -> list[Row]:
@@ -241,7 +241,14 @@ def measure_memory(size: Size) -> list[Row]:
     once, four = found["scoring_mb_1x"], found["scoring_mb_4x"]
     return [
         Row("scoring_mb_1x", "peak memory of scoring a pool", f"{once:,.0f} MB", "", once),
-        Row("scoring_mb_4x", "and one four times as large", f"{four:,.0f} MB", f"{once:,.0f} MB", four, "<= 1.05 times that"),
+        Row(
+            "scoring_mb_4x",
+            "and one four times as large",
+            f"{four:,.0f} MB",
+            f"{once:,.0f} MB",
+            four,
+            "<= 1.05 times that",
+        ),
     ]
 
 

@@ -16,6 +16,7 @@ PROMISED = {
         "dsir_vs_data_selection", "dsir_mb_per_s", "floor_mb_per_s", "same_top_k", "classifier_vs_sklearn", "classifier_vs_fasttext",
         "cds_vs_dense", "knn_vs_faiss", "peak_mb_10gb", "time_growth",
     ],
+    "choose.py": ["count_s_billion", "choose_s_billion"],
     "sample_size.py": ["dsir_50", "domain_classifier_50", "bm25_50"],
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from dsel.error import InputError
 
 Vectors = npt.NDArray[np.float32]
 POINTS_PER_CELL = 39  # under which faiss warns that its cells are ill-founded
+MATRIX_PRODUCT = 8192  # numbers in the queries from which they are multiplied as a matrix: a shard's are few for the default of 128,000
 LINKS, BEAM = 32, 64  # of the graph: links of a vector, and candidates under way in a search
 
 
@@ -38,6 +39,7 @@ class FaissIndex:
 
     def mean_similarity(self, queries: Vectors, k: int) -> Vectors:
         """Mean inner product (query,) of each query (query, dim) with the up to `k` neighbours found; -1 where none is."""
+        _faiss().omp_set_num_threads(1)  # of this thread: there is one for each core already
         products, found = self.opened.search(np.ascontiguousarray(queries), min(k, self.opened.ntotal))
         real = found >= 0
         count = real.sum(1)
@@ -73,4 +75,5 @@ def _faiss() -> Any:
         import faiss
     except ImportError as error:
         raise InputError("scorer.index: faiss is not installed; pip install 'dsel[faiss]', or set scorer.index=exact") from error
+    faiss.cvar.distance_compute_blas_threshold = MATRIX_PRODUCT
     return faiss

@@ -63,7 +63,7 @@ def table(found: Found, metric: str) -> list[str]:
 
 def agreement(found: Found) -> list[str]:
     """How far the order of scorers by what they find is that by what it is worth: Spearman's rank correlation with the precision, over the
-    scorers of each target and seed, as mean and standard deviation over these."""
+    scorers of each target and seed in which both differ, as mean and standard deviation over these."""
     lines = ["| rank correlation with precision | mean | sd | groups |", "| :-- | --: | --: | --: |"]
     groups = sorted({(target, seed) for target, _, seed in found})
     for metric, (name, sign) in METRICS.items():
@@ -72,9 +72,11 @@ def agreement(found: Found) -> list[str]:
         values = []
         for target, seed in groups:
             cells = [cell for (t, _, s), cell in found.items() if (t, s) == (target, seed) and "selector_precision" in cell]
-            rho = spearmanr([cell["selector_precision"] for cell in cells], [sign * cell[metric] for cell in cells]).statistic
-            values.append(float(rho))
-        lines.append(f"| {name} | {statistics.fmean(values):.2f} | {statistics.pstdev(values):.2f} | {len(values)} |")
+            pairs = [(cell["selector_precision"], sign * cell[metric]) for cell in cells]
+            if all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):  # else there is no order to correlate
+                values.append(float(spearmanr(pairs).statistic))
+        told = f"{statistics.fmean(values):.2f} | {statistics.pstdev(values):.2f}" if values else "| "
+        lines.append(f"| {name} | {told} | {len(values)} |")
     return lines
 
 
