@@ -23,7 +23,8 @@ from table import Row, print_json, show
 
 from dsel.functional.alignment import trainable
 from dsel.model.seq2seq import Seq2Seq
-from dsel.objective.translation import Pairs, Translation
+from dsel.objective.pairs import Pairs
+from dsel.objective.translation import Translation
 from dsel.training.step import Step
 
 OBJECTIVE = Translation()

@@ -25,8 +25,7 @@ from table import Row, print_json, show
 from dsel.artifact import Store, fingerprint
 from dsel.data.installed_docs import InstalledDocs
 from dsel.executor.local import Local
-from dsel.functional.blocks import gather_blocks, num_blocks
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.blocks import flat_tokens, gather_blocks, num_blocks
 from dsel.functional.schedule import multiplier
 from dsel.model.causal_lm import CausalLM
 from dsel.objective.blocks import Blocks

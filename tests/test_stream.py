@@ -35,13 +35,13 @@ TARGET = [f"a target {i}" for i in range(12)]
 class Words:
     """A tokenizer with a token a word."""
 
-    bos_token_id = eos_token_id = cls_token_id = 0
+    bos_token_id = eos_token_id = cls_token_id = sep_token_id = 0
 
     def __len__(self) -> int:
         return 9
 
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[1] * len(text.split()) for text in texts]}
+    def __call__(self, text: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1] * len(one.split()) for one in text]}
 
 
 @pytest.fixture

@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 TOKENS_PER_BATCH = 2048  # logits of one batch then stay under the size from which glibc maps fresh pages for every allocation
 
 
-def flat_tokens(tokens: pa.ChunkedArray) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]:
-    """The list column's values end to end, and where each document starts (document + 1,); copies only across chunks."""
-    array = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
-    if isinstance(array, pa.ChunkedArray):  # an empty column has no chunk to combine
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], tokens.type)
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    values = array.values.to_numpy()
-    return (values[offsets[0] : offsets[-1]], offsets - offsets[0]) if len(array) else (values[:0], np.zeros(1, np.int64))
-
-
 def document_losses(
     models: list[torch.nn.Module], objective: Objective, table: pa.Table, context: int, tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

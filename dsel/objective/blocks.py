@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from dsel.error import InputError
-from dsel.functional.blocks import gather_blocks, num_blocks
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.blocks import flat_tokens, gather_blocks, num_blocks
 from dsel.pool import TOKENS, Pool
 
 

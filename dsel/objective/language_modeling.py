@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dsel.functional.blocks import IGNORE, batches_by_length, gather_blocks, num_blocks
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.blocks import IGNORE, batches_by_length, flat_tokens, gather_blocks, num_blocks
 from dsel.pool import TEXT, TOKENS, Pool
 from dsel.tokens import Side
 

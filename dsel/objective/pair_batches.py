@@ -12,7 +12,7 @@ import torch
 
 from dsel.error import InputError
 from dsel.functional.pairs import by_length
-from dsel.objective.translation import Pairs, Translation, pairs, ragged
+from dsel.objective.pairs import Pairs, join, pairs, ragged
 from dsel.pool import NOISE, Pool
 
 POOLED = 100  # batches whose pairs are sorted by length together
@@ -42,7 +42,7 @@ class PairBatches(torch.utils.data.Dataset[Pairs]):
             pairs(*sides, self._which(part, step), self.context, noisy)
             for part, (sides, noisy) in enumerate(zip(self.sides, self.noisy, strict=True))
         ]
-        return found[0] if len(found) == 1 else Translation().join(found)
+        return found[0] if len(found) == 1 else join(found)
 
     def _which(self, part: int, step: int) -> npt.NDArray[np.int64]:
         ends = self._ends[part]

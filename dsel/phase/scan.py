@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
-from dsel.phase.score import Score, make_context
+from dsel.phase.score import Scoring, make_context
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, TOKENS, write_table
 from dsel.protocol import FittedScore, Stream, World
 from dsel.sieve import fill_ids
@@ -30,7 +30,7 @@ CODE = ("dsel.functional", "dsel.training", "dsel.tokens", "dsel.objective", "ds
 
 
 @dataclass(frozen=True)
-class Scan(Score):
+class Scan(Scoring):
     """Gives every document of the stream a number. A run that was killed goes on at the first piece that is not finished.
 
     A piece's scores hang on the piece and on all that the scorer may look at (its options and code, the seed, the sample of

@@ -27,15 +27,11 @@ SHARD_SIZE = 256  # documents: many enough to be sorted by length, few enough fo
 
 
 @dataclass(frozen=True)
-class Score:
-    """Gives every unit of the source a number. `tune` says with which optimizer and trainer a scorer's own models are tuned.
-
-    `column`: what scorers take for the text, such as one side of a pair, `src` or `tgt`.
-    """
+class Scoring:
+    """A phase that gives every unit a number. `tune` says with which optimizer and trainer a scorer's own models are tuned."""
 
     scorer: Scorer
     tune: Train
-    column: str = TEXT
 
     trains = False
 
@@ -43,6 +39,13 @@ class Score:
     def needs_checkpoint(self) -> bool:
         """Whether the scorer looks at a trained model: it does if it reads tokens."""
         return TOKENS in self.scorer.reads
+
+
+@dataclass(frozen=True)
+class Score(Scoring):
+    """Scores the pool. `column`: what scorers take for the text, such as one side of a pair, `src` or `tgt`."""
+
+    column: str = TEXT
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write scores.parquet and scores.json; returns scoring passes over the pool and FLOPs (2 x parameters x tokens)."""

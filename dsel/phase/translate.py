@@ -50,6 +50,8 @@ class Translate:
         trained = state.checkpoint_of(self.checkpoint)
         if trained is None:
             raise InputError(f"phases.{world.name}.checkpoint={self.checkpoint}: no phase of that name has trained before it")
+        if SRC not in world.corpus.test.table.column_names:
+            raise InputError(f"phases.{world.name}: the target has no pairs to translate; give data with src and tgt, or take it out")
         model, parts = load_model(trained), {"": world.corpus.test, "pool_": _right(world.corpus.holdout)}
         metrics: dict[str, Any] = {}
         tables = []
@@ -95,7 +97,7 @@ class Translate:
 
     def _sources(self, pool: Pool, world: World) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         from dsel.functional.pairs import by_length, rectangle
-        from dsel.objective.translation import ragged
+        from dsel.objective.pairs import ragged
 
         assert world.model is not None
         source, _ = ragged(world.tokenized(pool).table)

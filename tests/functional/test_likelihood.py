@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from laboratory import Lab
 
-from dsel.functional.likelihood import document_losses, flat_tokens
+from dsel.functional.blocks import flat_tokens
+from dsel.functional.likelihood import document_losses
 from dsel.objective.language_modeling import LanguageModeling
 from dsel.training.evaluation import head_of, mean_loss
 

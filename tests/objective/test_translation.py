@@ -17,7 +17,8 @@ from dsel.functional.likelihood import document_losses
 from dsel.functional.pairs import Ragged, by_length, rectangle
 from dsel.model.seq2seq import Seq2Seq
 from dsel.objective.pair_batches import PairBatches
-from dsel.objective.translation import Pairs, Translation
+from dsel.objective.pairs import Pairs
+from dsel.objective.translation import Translation
 from dsel.pool import NOISE, SOURCE_TOKENS, TOKENS, Pool
 
 CONTEXT, VOCABULARY = 12, 40

@@ -11,7 +11,8 @@ import torch
 from dsel.error import InputError
 from dsel.functional.blocks import IGNORE
 from dsel.model.seq2seq import Seq2Seq
-from dsel.objective.translation import Pairs, Translation
+from dsel.objective.pairs import Pairs
+from dsel.objective.translation import Translation
 from dsel.online.gradient_mask import GradientMask
 from dsel.online.loss_mask import LossMask
 from dsel.online.random_mask import RandomMask
