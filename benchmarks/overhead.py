@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from memory import peak_mb
 from table import Row, print_json, show
 
 from dsel.artifact import Store, fingerprint
@@ -27,6 +26,7 @@ from dsel.data.installed_docs import InstalledDocs
 from dsel.executor.local import Local
 from dsel.functional.blocks import gather_blocks, num_blocks
 from dsel.functional.likelihood import flat_tokens
+from dsel.functional.peak_memory import peak_mb
 from dsel.functional.schedule import multiplier
 from dsel.model.causal_lm import CausalLM
 from dsel.objective import LanguageModeling
