@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from table import Row, print_json, show
 
 from dsel.functional.best import Best
 from dsel.phase.scored import MOST_COUNTED, count_distinct
 
-PART = 100_000  # documents of a piece of 16 MB, about
+PART = 100_000  # documents of a piece
 BILLION = 10**9
-
-
-def names_of(documents: int) -> Iterator[npt.NDArray[np.uint64]]:
-    """Names as pieces hold them, made before they are measured."""
-    rng = np.random.default_rng(0)
-    return iter([rng.integers(0, 2**63, PART, dtype=np.uint64) for _ in range(documents // PART)])
 
 
 def measure(documents: int, budget: int) -> list[Row]:
     """Seconds for a billion documents."""
-    parts = list(names_of(documents))
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(0, 2**63, PART, dtype=np.uint64) for _ in range(documents // PART)]  # names, as pieces hold them
+    keys = [rng.standard_normal(PART) for _ in parts]
     started = time.perf_counter()
     count_distinct(lambda: iter(parts), BILLION)
     counting = (time.perf_counter() - started) * BILLION / documents
-    rng, best = np.random.default_rng(1), Best(budget)
-    keys = [rng.standard_normal(PART) for _ in parts]
+    best = Best(budget)
     started = time.perf_counter()
     for number, (part, key) in enumerate(zip(parts, keys, strict=True)):
         best.add(key, part, np.arange(number * PART, (number + 1) * PART))

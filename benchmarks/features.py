@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-from ngrams import make_corpus
+from ngrams import make_corpus, wc_rate
 from rich.table import Table
 from sklearn.feature_extraction.text import HashingVectorizer
 from table import show_table
@@ -85,11 +84,7 @@ def main() -> None:
         rates[name], found = rate(work, texts, megabytes)
         table.add_row(name, f"{rates[name]:,.1f}", f"{found:,}")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "lines.txt"
-        path.write_text("\n".join(corpus.source), encoding="utf-8")
-        started = time.perf_counter()
-        subprocess.run(["wc", "-w", str(path)], check=True, capture_output=True)
-        rates["wc"] = megabytes / (time.perf_counter() - started)
+        rates["wc"] = wc_rate(corpus, Path(folder))
     table.add_row("wc -w", f"{rates['wc']:,.1f}", "")
     show_table(table)
     print(json.dumps({name: round(value, 2) for name, value in rates.items()}))

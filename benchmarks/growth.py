@@ -114,9 +114,9 @@ def show(points: list[Point]) -> None:
     table = Table("text", "documents", "peak memory", "MB/s", "seconds", *names, title=title)
     for p in points:
         megabytes = p.num_bytes / 1e6
-        memory, rate = f"{p.peak_mb:,.0f} MB", f"{megabytes / p.seconds:,.0f}"
+        peak, rate = f"{p.peak_mb:,.0f} MB", f"{megabytes / p.seconds:,.0f}"
         phases = [f"{p.phases[name]:.1f}" for name in names]
-        table.add_row(f"{megabytes:,.0f} MB", f"{p.documents:,}", memory, rate, f"{p.seconds:.1f}", *phases)
+        table.add_row(f"{megabytes:,.0f} MB", f"{p.documents:,}", peak, rate, f"{p.seconds:.1f}", *phases)
     show_table(table)
 
 

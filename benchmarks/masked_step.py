@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
-from memory import peak_mb
 from overhead import in_turns, seconds
 from table import Row, print_json, show
 
 from dsel.functional.alignment import trainable
+from dsel.functional.peak_memory import peak_mb
 from dsel.model.seq2seq import Seq2Seq
 from dsel.objective.pairs import Pairs
 from dsel.objective.translation import Translation

@@ -117,6 +117,15 @@ def their_dsir(folder: Path, source: Path, target: Path, number: int, top_k: boo
     return taken, [json.loads(line)["text"] for line in lines]
 
 
+def wc_rate(corpus: Corpus, folder: Path) -> float:
+    """The floor: MB of the source a second that `wc -w` reads and splits."""
+    lines = folder / "lines.txt"
+    lines.write_text("\n".join(corpus.source), encoding="utf-8")
+    started = time.perf_counter()
+    subprocess.run(["wc", "-w", str(lines)], check=True, capture_output=True)
+    return corpus.num_bytes / 1e6 / (time.perf_counter() - started)
+
+
 def measure_dsir(corpus: Corpus, peer_documents: int, folder: Path) -> Iterator[Row]:
     """Fit, score and resample from file to file, in turns; then the same top k with their features."""
     source, target = write(corpus.source, folder / "source.parquet"), write(corpus.target, folder / "target.parquet")
@@ -132,11 +141,7 @@ def measure_dsir(corpus: Corpus, peer_documents: int, folder: Path) -> Iterator[
     rate, peer_rate = len(corpus.source) / inside, peer_documents / statistics.median(their_spent)
     said = f"{rate:,.0f} documents/s ({inside:.2f} s; with the start of Python {outside:.2f} s)"
     yield Row("dsir_vs_data_selection", "DSIR: fit, score, resample", said, f"data-selection {peer_rate:,.0f}", rate / peer_rate, ">= 40")
-    lines = folder / "lines.txt"
-    lines.write_text("\n".join(corpus.source), encoding="utf-8")
-    started = time.perf_counter()
-    subprocess.run(["wc", "-w", str(lines)], check=True, capture_output=True)
-    speed, floor = (corpus.num_bytes / 1e6 / seconds for seconds in (inside, time.perf_counter() - started))
+    speed, floor = corpus.num_bytes / 1e6 / inside, wc_rate(corpus, folder)
     yield Row("dsir_mb_per_s", "DSIR, MB of text a second", f"{speed:,.0f} MB/s", f"wc -w, one core: {floor:,.0f}", speed)
     yield Row("floor_mb_per_s", "its floor", f"{floor:,.0f} MB/s", "", floor)
     exact = (*whole, "scorer.python_features=true", "scorer.smoothing=1e-8", f"data.sample={len(corpus.source)}")

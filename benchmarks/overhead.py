@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from memory import peak_mb
 from table import Row, print_json, show
 
 from dsel.artifact import Store, fingerprint
 from dsel.data.installed_docs import InstalledDocs
 from dsel.executor.local import Local
 from dsel.functional.blocks import flat_tokens, gather_blocks, num_blocks
+from dsel.functional.peak_memory import peak_mb
 from dsel.functional.schedule import multiplier
 from dsel.model.causal_lm import CausalLM
 from dsel.objective.blocks import Blocks

@@ -12,8 +12,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
-from ngrams import Corpus, make_corpus, select, write
+from ngrams import make_corpus, select, write
 from rich.table import Table
 from table import show_table
 
@@ -21,15 +23,14 @@ SCORERS = ("dsir", "domain_classifier", "bm25")
 SEEDS = 3  # of the sample
 
 
-def precisions(corpus: Corpus, num_target: int, scorer: str, sample: int, folder: Path) -> list[float]:
-    """Of each seed: which part of as many documents as are hidden, chosen after fitting on `sample`, is hidden ones."""
-    source, target = write(corpus.source, folder / "source.parquet"), write(corpus.target[:num_target], folder / "target.parquet")
-    k, found = int(corpus.hidden.sum()), []
+def precisions(hidden: npt.NDArray[np.bool_], source: Path, target: Path, scorer: str, sample: int) -> list[float]:
+    """Of each seed: which part of as many documents as are `hidden` (document,), chosen after fitting on `sample`, is hidden ones."""
+    k, found = int(hidden.sum()), []
     for seed in range(SEEDS):
         given = (f"scorer={scorer}", f"data.sample={sample}", f"data.seed={seed}", f"budget.units={k}")
         parts = ("split.target=1", "split.finetune=1", "split.validation=0")
-        _, _, output = select(folder, f"{num_target}-{scorer}-{sample}-{seed}", source, target, *given, *parts)
-        found.append(float(corpus.hidden[pq.read_table(output)["dsel_row"].to_numpy()].mean()))
+        _, _, output = select(source.parent, f"{target.stem}-{scorer}-{sample}-{seed}", source, target, *given, *parts)
+        found.append(float(hidden[pq.read_table(output)["dsel_row"].to_numpy()].mean()))
     return found
 
 
@@ -43,13 +44,16 @@ def main() -> None:
     targets = (50,) if quick else (100, 1_000)
     table = Table("target documents", "scorer", *(f"data.sample={n:,}" for n in samples), title="precision, mean ± sd")
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        source = write(corpus.source, Path(place) / "source.parquet")
         for num_target in targets:
+            target = write(corpus.target[:num_target], Path(place) / f"{num_target}.parquet")
             for scorer in SCORERS:
-                each = [precisions(corpus, num_target, scorer, sample, Path(folder)) for sample in samples]
+                each = [precisions(corpus.hidden, source, target, scorer, sample) for sample in samples]
                 told = [f"{statistics.fmean(seeds):.3f} ± {statistics.pstdev(seeds):.3f}" for seeds in each]
                 table.add_row(f"{num_target:,}", scorer, *told)
-                found[f"{scorer}_{num_target}"] = [round(statistics.fmean(seeds), 4) for seeds in each]
+                for sample, seeds in zip(samples, each, strict=True):
+                    found[f"{scorer}_{num_target}_{sample}"] = round(statistics.fmean(seeds), 4)
     show_table(table)
     print(json.dumps(found))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import resource
 import subprocess
 import sys
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
+from dsel.functional.peak_memory import peak_mb
 from dsel.state import State
 
 RECORDED = (
@@ -62,9 +62,7 @@ def total_cost(state: State) -> dict[str, Any]:
     phases = {name: dict(cost) for name, cost in state.cost.items()}
     totals = {key: sum(float(cost.get(key, 0)) for cost in phases.values()) for key in COSTS}
     here = sum(float(cost["seconds"]) for cost in phases.values() if not cost.get("reused"))
-    unit = 1024 if sys.platform.startswith("linux") else 1024**2
-    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-    return {**totals, "seconds_here": here, "peak_memory_mb": peak, "device": _device(), "phases": phases}
+    return {**totals, "seconds_here": here, "peak_memory_mb": round(peak_mb()), "device": _device(), "phases": phases}
 
 
 def _device() -> str:
