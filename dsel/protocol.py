@@ -6,7 +6,7 @@ source + target ──> score ──> select ──> train ──> evaluate ─�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -121,6 +121,10 @@ class Objective(Protocol):
         ...
 
 
+Turn = Callable[[Mapping[str, "torch.Tensor"]], Mapping[str, "torch.Tensor"]]
+"""From a gradient, by parameter, to a direction."""
+
+
 class OnlineStep(Protocol):
     """A training step as an online selector sees it."""
 
@@ -137,18 +141,24 @@ class OnlineStep(Protocol):
         """Which of them are of tokens (example, time)."""
         ...
 
-    def align(
-        self, method: str, per_token: bool, average: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
-    ) -> torch.Tensor:
-        """<gradient of an example's loss, that of the clean batch> (example,), or of each token's (example, time). `average` turns the
-        clean gradient, by parameter, into what is aligned with."""
+    def names(self, pattern: str) -> frozenset[str]:
+        """Of the parameters in whose names the regular expression is found. Errors: there are none."""
         ...
 
-    def norms(self) -> torch.Tensor:
+    def align(self, method: str, per_token: bool, turn: Turn | None = None, only: Collection[str] | None = None) -> torch.Tensor:
+        """<gradient of an example's loss, that of the clean batch> (example,), or of each token's (example, time), over the parameters
+        `only` (None: all). `turn` makes of the clean gradient what is aligned with."""
+        ...
+
+    def norms(self, only: Collection[str] | None = None) -> torch.Tensor:
         """The norm of each example's gradient (example,)."""
         ...
 
-    def cheapest(self, per_token: bool) -> str:
+    def precondition(self, direction: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """What Adam makes of a gradient: divided by the root of its mean square."""
+        ...
+
+    def cheapest(self, per_token: bool, turn: Turn | None = None, only: Collection[str] | None = None) -> str:
         """The exact method that takes the least time on this step."""
         ...
 

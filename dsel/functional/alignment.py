@@ -15,7 +15,8 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Direction = Mapping[str, torch.Tensor]
-"""By name of a trainable parameter, a tensor of its shape. Tied parameters stand under their first name only."""
+"""By name of a trainable parameter, a tensor of its shape; one that is missing counts as zeros. Tied parameters stand under their first
+name only."""
 Losses = Callable[[torch.nn.Module], torch.Tensor]
 """Token losses (example, time) of some batch under a model."""
 
@@ -32,20 +33,24 @@ def gradient(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tens
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)}
 
 
+def _along(model: torch.nn.Module, direction: Direction) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in trainable(model).items() if name in direction}
+
+
 def by_loop(model: torch.nn.Module, losses: torch.Tensor, direction: Direction) -> torch.Tensor:
     """<gradient of each loss, direction>, of the shape of `losses`, whose graph is kept: one backward pass each. What the others are
     tested against."""
-    found = []
+    parameters, found = _along(model, direction), []
     for loss in losses.flatten():
-        own = torch.autograd.grad(loss, list(trainable(model).values()), retain_graph=True, allow_unused=True)
-        found.append(sum((g * direction[n]).sum() for n, g in zip(trainable(model), own, strict=True) if g is not None))
+        own = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True, allow_unused=True)
+        found.append(sum((g * direction[name]).sum() for name, g in zip(parameters, own, strict=True) if g is not None))
     return torch.stack([torch.as_tensor(value) for value in found]).view(losses.shape)
 
 
 def by_double_backward(model: torch.nn.Module, losses: torch.Tensor, direction: Direction) -> torch.Tensor:
     """The same for all tokens at once: the derivative by z of <gradient of sum z * losses, direction>, which is linear in z."""
     weights = torch.ones_like(losses, requires_grad=True)
-    parameters = trainable(model)
+    parameters = _along(model, direction)
     own = torch.autograd.grad((weights * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
     inner = sum((g * direction[name]).sum() for name, g in zip(parameters, own, strict=True) if g is not None)
     (found,) = torch.autograd.grad(torch.as_tensor(inner), weights)
@@ -59,7 +64,7 @@ def by_jvp(model: torch.nn.Module, losses: Losses, direction: Direction) -> tupl
     """
     _load_derivatives()
     with _padding_held(model), plain_attention(), forward_ad.dual_level():
-        duals = {f"model.{name}": _dual(p, direction[name]) for name, p in trainable(model).items()}
+        duals = {f"model.{name}": _dual(p, direction[name]) for name, p in _along(model, direction).items()}
         found = torch.func.functional_call(_Bound(model, losses), duals, ())
         values, slopes = forward_ad.unpack_dual(found)  # type: ignore[no-untyped-call]
     return values, torch.zeros_like(values) if slopes is None else slopes.detach()
@@ -70,7 +75,7 @@ def by_finite_difference(model: torch.nn.Module, losses: Losses, direction: Dire
     float64, or float32 and a model without dropout. Parameters are as before afterwards."""
     norm = torch.sqrt(torch.as_tensor(sum(d.double().square().sum() for d in direction.values())))
     scale = step / float(norm.clamp_min(1e-30))
-    parameters = trainable(model)
+    parameters = _along(model, direction)
     before = {name: p.detach().clone() for name, p in parameters.items()}
     sides = []
     with _padding_held(model), torch.no_grad():

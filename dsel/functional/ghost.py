@@ -7,8 +7,8 @@ the gradient of the weighted loss is made once, of the examples that have a weig
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +19,7 @@ from dsel.functional.alignment import Direction, trainable
 from dsel.functional.ghost_layers import Layer, layer_for
 
 Which = slice | torch.Tensor
+ALL = slice(None)
 
 
 @dataclass
@@ -27,30 +28,45 @@ class Call:
 
     layer: Layer
     names: Mapping[str, str]  # from the layer's own name of a parameter to the model's
+    place: str
     given: torch.Tensor
     at_output: torch.Tensor | None = None
 
-    def rows(self, which: Which) -> tuple[torch.Tensor, torch.Tensor]:
+    def rows(self, which: Which = ALL) -> tuple[torch.Tensor, torch.Tensor]:
         """Of these examples."""
         assert self.at_output is not None
         return self.given[which], self.at_output[which]
 
 
+class Batch:
+    """The calls of one batch of `num_examples` examples."""
+
+    def __init__(self, num_examples: int) -> None:
+        self.num_examples = num_examples
+        self.calls: list[Call] = []
+
+    def over(self, only: Collection[str] | None) -> list[Call]:
+        """The calls of layers that hold some of these parameters (None: all), with those."""
+        if only is None:
+            return self.calls
+        some = [replace(call, names={own: name for own, name in call.names.items() if name in only}) for call in self.calls]
+        return [call for call in some if call.names]
+
+
 class Tape:
-    """Records what products need. Inside of `with`, run the model on `num_examples` examples, the first dimension of all that layers
-    take and give, and call `backward`. No parameter gets a gradient from that.
+    """Records what products need. Inside of `with`, for each batch call `begin`, run the model on it, and call `backward`; no parameter
+    gets a gradient from that. Examples are the first dimension of all that layers take and give.
 
     Errors: a layer whose parameters' part in an example cannot be told from its input and output; it is named.
     """
 
-    def __init__(self, model: torch.nn.Module, num_examples: int) -> None:
-        self.model, self.num_examples = model, num_examples
-        self.parameters = trainable(model)
-        self.calls: list[Call] = []
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.parameters = model, trainable(model)
+        self.batches: list[Batch] = []
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Tape:
-        layers = [(layer_for(module, place, names), place, module, names) for place, module, names in _layers(self.model, self.parameters)]
+        layers = [(layer_for(module, place), place, module, names) for place, module, names in _layers(self.model, self.parameters)]
         for layer, place, module, names in layers:
             self._hooks.append(module.register_forward_pre_hook(_freeze))
             self._hooks.append(module.register_forward_hook(self._recorder(layer, names, place), with_kwargs=True))
@@ -66,8 +82,14 @@ class Tape:
             parameter.requires_grad_(True)
             parameter.grad = self._before[name]
 
+    def begin(self, num_examples: int) -> int:
+        """What the model does from now on is on a batch of so many examples; its number, for what is asked later."""
+        self.batches.append(Batch(num_examples))
+        return len(self.batches) - 1
+
     def backward(self, loss: torch.Tensor) -> None:
-        """Of a sum over examples of losses that have nothing to do with each other. Errors: a parameter was used outside of its layer."""
+        """Of a sum over the batch's examples of losses that have nothing to do with each other. Errors: a parameter was used outside of
+        its layer."""
         torch.autograd.backward(loss)
         missed = [name for name, p in self.parameters.items() if p.grad is not None]  # within their layers they get none
         if missed:
@@ -75,74 +97,63 @@ class Tape:
                 f"parameter {missed[0]} ({len(missed) - 1} more): is used outside of a layer of its own, so the ghost product cannot be "
                 "had; set online.method=jvp"
             )
-        self.calls = [call for call in self.calls if call.at_output is not None]
+        batch = self.batches[-1]
+        batch.calls = [call for call in batch.calls if call.at_output is not None]
 
-    def gradient(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The gradient by name of the sum of losses, each example's by its weight (example,). One of weight 0 costs nothing."""
-        which = torch.nonzero(weights).flatten()
-        if len(which) == 0:
-            return {name: torch.zeros_like(p) for name, p in self.parameters.items()}
-        first, last = int(which[0]), int(which[-1])
-        rows = slice(first, last + 1) if last - first == len(which) - 1 else which  # a copy of rows only where some are left out
-        values = weights[which]
-        is_mask = bool((values == values[0]).all())  # then the sum is scaled instead of each row
-        found = _gradient(self.calls, rows, None if is_mask else values)
-        if is_mask:
-            found = {name: value.mul_(values[0]) for name, value in found.items()}
-        return found | {name: torch.zeros_like(p) for name, p in self.parameters.items() if name not in found}
+    def gradient(self, batch: int = 0, weights: torch.Tensor | None = None, only: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+        """The gradient of the sum of a batch's losses, each times its weight (example,), by name of the parameters `only` (None: of all).
+        An example of weight 0 costs nothing."""
+        wanted = [name for name in self.parameters if only is None or name in only]
+        rows, scale, values = _kept(weights)
+        if isinstance(rows, torch.Tensor) and len(rows) == 0:
+            return {name: torch.zeros_like(self.parameters[name]) for name in wanted}
+        found = _gradient(self.batches[batch].over(only), rows, values)
+        if scale is not None:
+            found = {name: value.mul_(scale) for name, value in found.items()}
+        return found | {name: torch.zeros_like(self.parameters[name]) for name in wanted if name not in found}
 
-    def products(self, direction: Direction, num: int) -> torch.Tensor:
-        """<gradient of an example's loss, direction> (num,) for the first `num` examples."""
-        return _sum(_products(call, direction, slice(0, num)) for call in self.calls)
+    def products(self, direction: Direction, batch: int = 0) -> torch.Tensor:
+        """<gradient of an example's loss, direction> (example,), over the parameters in `direction`."""
+        return _sum(_products(call, direction) for call in self.batches[batch].over(direction))
 
-    def align(self, num: int) -> torch.Tensor:
-        """<gradient of an example's loss, gradient of the sum over the clean examples> (num,) for the first `num` examples; the clean
-        ones are the others. Layer by layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
-        which, clean = slice(0, num), slice(num, None)
-        found, rest = self._each(lambda call: call.layer.pairs(call.rows(which), call.rows(clean)))
-        direction = _gradient(rest, clean)
-        return _sum([*found, *(_products(call, direction, which) for call in rest)])
+    def align(self, batch: int = 0, clean: int = 1, only: Collection[str] | None = None) -> torch.Tensor:
+        """<gradient of an example's loss, gradient of the sum over the clean batch> (example,), over the parameters `only` (None: all).
+        Layer by layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
+        beside = {call.place: call for call in self.batches[clean].over(only)}
+        found, rest = _each(self.batches[batch].over(only), lambda call: _pairs(call, beside.get(call.place)))
+        places = {call.place for call in rest}
+        direction = _gradient([call for call in self.batches[clean].over(only) if call.place in places])
+        return _sum([*found, *(_products(call, direction) for call in rest)])
 
-    def norms(self, num: int) -> torch.Tensor:
-        """The norm of an example's gradient (num,) for the first `num` examples."""
-        found, rest = self._each(lambda call: call.layer.squares(*call.rows(slice(0, num))))
+    def norms(self, batch: int = 0, only: Collection[str] | None = None) -> torch.Tensor:
+        """The norm of an example's gradient (example,)."""
+        found, rest = _each(self.batches[batch].over(only), lambda call: call.layer.squares(*call.rows(), call.names))
+        num = self.batches[batch].num_examples
         for example in range(num if rest else 0):  # tied weights, and layers of unknown kind
             own = _gradient(rest, slice(example, example + 1))
             found.append(torch.nn.functional.one_hot(torch.tensor(example), num) * sum(part.square().sum() for part in own.values()))
         return _sum(found).sqrt()
 
-    def _each(self, work: Callable[[Call], torch.Tensor | None]) -> tuple[list[torch.Tensor], list[Call]]:
-        """What `work` gives for each call, and the calls for which it gives nothing or whose weights stand in others as well."""
-        uses = Counter(name for call in self.calls for name in call.names.values())
-        found, rest = [], []
-        for call in self.calls:
-            is_alone = all(uses[name] == 1 for name in call.names.values())  # else products between calls would be missed
-            value = work(call) if is_alone else None
-            if value is None:
-                rest.append(call)
-            else:
-                found.append(value)
-        return found, rest
-
     def _recorder(self, layer: Layer, names: Mapping[str, str], place: str) -> Any:
         def record(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             for name in names:
                 getattr(module, name).requires_grad_(True)
+            batch = self.batches[-1]
             given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
             if len(given) != 1 or not isinstance(output, torch.Tensor):
                 raise _unsupported(place, module, "it does not map one tensor to one")
-            if len(given[0]) == len(output) == 1 < self.num_examples:  # the same for all, as positions are
-                given[0] = given[0].expand(self.num_examples, *given[0].shape[1:])
-                output = output.expand(self.num_examples, *output.shape[1:])
-            if len(given[0]) != self.num_examples or len(output) != self.num_examples:
+            if len(given[0]) == len(output) == 1 < batch.num_examples:  # the same for all, as positions are
+                given[0] = given[0].expand(batch.num_examples, *given[0].shape[1:])
+                output = output.expand(batch.num_examples, *output.shape[1:])
+            if len(given[0]) != batch.num_examples or len(output) != batch.num_examples:
                 raise _unsupported(place, module, f"the first of its input's dimensions {tuple(given[0].shape)} is not the examples")
             if not torch.is_grad_enabled():  # a pass that a checkpoint will do again
                 return output
             if not output.requires_grad:  # nothing before it is trained: the backward pass ends here
                 output = output.detach().requires_grad_().clone()
-            call = Call(layer, names, given[0].detach())
+            call = Call(layer, names, place, given[0].detach())
             output.register_hook(lambda gradient: setattr(call, "at_output", gradient.detach()))
-            self.calls.append(call)
+            batch.calls.append(call)
             return output
 
         return record
@@ -162,7 +173,33 @@ def _freeze(module: torch.nn.Module, args: Any) -> None:
         parameter.requires_grad_(False)
 
 
-def _gradient(calls: Sequence[Call], which: Which, weights: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+def _kept(weights: torch.Tensor | None) -> tuple[Which, torch.Tensor | None, torch.Tensor | None]:
+    """Of weights (example,): the rows that have one, and the factor on their sum or, where they differ, those of each (row,)."""
+    if weights is None:
+        return ALL, None, None
+    which = torch.nonzero(weights).flatten()
+    if len(which) == 0:
+        return which, None, None
+    values = weights[which]
+    rows = ALL if len(which) == len(weights) else which  # a copy of rows only where some are left out
+    return (rows, values[0], None) if bool((values == values[0]).all()) else (rows, None, values)
+
+
+def _each(calls: Sequence[Call], work: Callable[[Call], torch.Tensor | None]) -> tuple[list[torch.Tensor], list[Call]]:
+    """What `work` gives for each call, and the calls for which it gives nothing or whose weights stand in others as well."""
+    uses = Counter(name for call in calls for name in call.names.values())
+    found, rest = [], []
+    for call in calls:
+        is_alone = all(uses[name] == 1 for name in call.names.values())  # else products between calls would be missed
+        value = work(call) if is_alone else None
+        if value is None:
+            rest.append(call)
+        else:
+            found.append(value)
+    return found, rest
+
+
+def _gradient(calls: Sequence[Call], which: Which = ALL, weights: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
     """Of the sum of the losses of the examples `which`, each times its weight."""
     found: dict[str, torch.Tensor] = {}
     for call in calls:
@@ -176,8 +213,12 @@ def _gradient(calls: Sequence[Call], which: Which, weights: torch.Tensor | None 
     return found
 
 
-def _products(call: Call, direction: Direction, which: Which) -> torch.Tensor:
-    return call.layer.products(*call.rows(which), {mine: direction[name] for mine, name in call.names.items()})
+def _products(call: Call, direction: Direction) -> torch.Tensor:
+    return call.layer.products(*call.rows(), {mine: direction[name] for mine, name in call.names.items() if name in direction})
+
+
+def _pairs(call: Call, clean: Call | None) -> torch.Tensor | None:
+    return None if clean is None else call.layer.pairs(call.rows(), clean.rows(), call.names)
 
 
 def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ Recorded = tuple[torch.Tensor, torch.Tensor]  # a layer's input, and the gradien
 
 
 class Layer(Protocol):
-    """`given` (example, ..., in), `at_output` (example, ..., out)."""
+    """`given` (example, ..., in), `at_output` (example, ..., out); `names` are those of its parameters that count."""
 
     def gradient(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of the sum over all examples, by parameter."""
@@ -26,21 +26,20 @@ class Layer(Protocol):
         """<an example's gradient, direction> (example,), over the parameters in `direction`."""
         ...
 
-    def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
+    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
         """<an example's gradient, the sum of the clean ones'> (example,) without that sum, by pairs of their tokens; None where
         that takes more operations than the sum does."""
         ...
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
         """Squared norm of each example's gradient (example,); None where there is no way but to make each gradient."""
         ...
 
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x W^T + b, of which `trained` are; `transposed` as in GPT-2's Conv1D: y = x W + b."""
+    """y = x W^T + b; `transposed` as in GPT-2's Conv1D: y = x W + b."""
 
-    trained: frozenset[str]
     transposed: bool = False
 
     def gradient(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -57,24 +56,24 @@ class Linear:
             found = found + y @ direction["bias"]
         return found.view(len(given), -1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
+    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
         (x, y), (other_x, other_y) = _flat(*examples), _flat(*clean)
         by_pairs = len(x) * len(other_x) * (x.shape[1] + y.shape[1])
         if by_pairs > (len(x) + len(other_x)) * x.shape[1] * y.shape[1]:
             return None
         found = torch.zeros(len(x), device=x.device)
-        if "weight" in self.trained:
+        if "weight" in names:
             found = found + ((x @ other_x.T) * (y @ other_y.T)).sum(1)
-        if "bias" in self.trained:
+        if "bias" in names:
             found = found + y @ other_y.sum(0)
         return found.view(len(examples[0]), -1).sum(1)
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
         x, y = (_wide(values).reshape(len(values), -1, values.shape[-1]) for values in (given, at_output))
         found = torch.zeros(len(x), device=x.device)
-        if "weight" in self.trained:
+        if "weight" in names:
             found = found + ((x @ x.mT) * (y @ y.mT)).sum((1, 2))
-        if "bias" in self.trained:
+        if "bias" in names:
             found = found + y.sum(1).square().sum(1)
         return found
 
@@ -94,10 +93,10 @@ class Embedding:
         products = (direction["weight"][given.flatten()] * self._masked(given, at_output)).sum(1)
         return products.view(len(given), -1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
+    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
         return None
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
         rows = given.reshape(len(given), -1)
         y = self._masked(given, at_output).view(*rows.shape, -1)
         return ((rows[:, :, None] == rows[:, None]) * (y @ y.mT)).sum((1, 2))
@@ -112,7 +111,6 @@ class LayerNorm:
     """y = weight * (x - mean) / deviation + bias, over the last dimension."""
 
     eps: float
-    trained: frozenset[str]
 
     def gradient(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         x, y = self._normalised(given, at_output)
@@ -125,14 +123,14 @@ class LayerNorm:
             found = found + factor @ direction[name] if name in direction else found
         return found.view(len(given), -1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
+    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
         return None
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
         x, y = self._normalised(given, at_output)
         found = torch.zeros(len(given), device=x.device)
         for name, factor in (("weight", x * y), ("bias", y)):
-            found = found + factor.view(len(given), -1, x.shape[1]).sum(1).square().sum(1) if name in self.trained else found
+            found = found + factor.view(len(given), -1, x.shape[1]).sum(1).square().sum(1) if name in names else found
         return found
 
     def _normalised(self, given: torch.Tensor, at_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,29 +155,29 @@ class Other:
         moved = torch.func.jvp(lambda some: torch.func.functional_call(self.module, some, (given,)), (own,), (along,))[1]
         return (_wide(moved) * _wide(at_output)).flatten(1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded) -> torch.Tensor | None:
+    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
         return None
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor | None:
+    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
         return None
 
     def _parameters(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self.module.named_parameters(recurse=False)}
 
 
-def layer_for(module: torch.nn.Module, place: str, trained: Iterable[str]) -> Layer:
-    """What is known of the module, of whose own parameters `trained` are. Errors: it mixes examples."""
+def layer_for(module: torch.nn.Module, place: str) -> Layer:
+    """What is known of the module. Errors: it mixes examples."""
     from transformers.pytorch_utils import Conv1D
 
     kind = type(module)  # not a class derived from it, which may do more, as scaled embeddings do
     if kind in (torch.nn.Linear, torch.nn.modules.linear.NonDynamicallyQuantizableLinear):
-        return Linear(frozenset(trained))
+        return Linear()
     if kind is Conv1D:
-        return Linear(frozenset(trained), transposed=True)
+        return Linear(transposed=True)
     if isinstance(module, torch.nn.Embedding) and kind is torch.nn.Embedding and module.max_norm is None and not module.scale_grad_by_freq:
         return Embedding(module.num_embeddings, module.padding_idx)
     if isinstance(module, torch.nn.LayerNorm) and kind is torch.nn.LayerNorm and len(module.normalized_shape) == 1:
-        return LayerNorm(module.eps, frozenset(trained))
+        return LayerNorm(module.eps)
     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
         raise InputError(f"layer {place} ({kind.__name__}): it mixes examples, so the ghost product cannot be had; set online.method=jvp")
     return Other(module)

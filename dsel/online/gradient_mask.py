@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -19,7 +20,9 @@ class GradientMask:
 
     `weight: relu` weighs by a instead, scaled to mean 1; with `similarity: cosine` by a over the norm of the example's gradient, so that
     no example counts for being long or hard. A mask is the same by either. The clean batch, of the target sample, has `clean_share` times
-    the tokens of the training batch; with `momentum` its gradient is a running mean. `normaliser`: "all" divides the loss by the batch's
+    the tokens of the training batch; with `momentum` its gradient is a running mean. `precondition: adam` aligns with the step that Adam
+    would take along the clean gradient (as arXiv 2402.04333, eq. 2, does with an example's), so that no parameter counts for its gradients
+    being large. `parameters`: a regular expression for the names of those that count. `normaliser`: "all" divides the loss by the batch's
     tokens, "kept" by those that are kept, which raises the effective learning rate. `method: auto` times the exact ones at the first step
     and takes the cheapest.
     """
@@ -31,6 +34,8 @@ class GradientMask:
     normaliser: str = "all"
     clean_share: float = 0.25
     momentum: float = 0.0
+    precondition: str | None = None
+    parameters: str | None = None
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -38,6 +43,8 @@ class GradientMask:
         ):  # fmt: skip
             if getattr(self, key) not in known:
                 raise InputError(f"online.{key}={getattr(self, key)}: must be one of {', '.join(known)}")
+        if self.precondition not in (None, "adam"):
+            raise InputError(f"online.precondition={self.precondition}: must be null or adam")
         if self.similarity == "cosine" and (self.level == "token" or self.method not in ("auto", "ghost")):
             raise InputError("online.similarity=cosine: needs each example's norm: set online.level=example online.method=ghost")
         if not 0 < self.clean_share <= 4:
@@ -54,17 +61,17 @@ class GradientMask:
 class _Weigh:
     options: GradientMask
     method: str = ""
-    mean: dict[str, torch.Tensor] = field(default_factory=dict)
+    only: frozenset[str] | None = None
+    mean: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __call__(self, step: OnlineStep) -> torch.Tensor:
         options = self.options
-        per_token, average = options.level == "token", self._average if options.momentum else None
+        per_token, turn = options.level == "token", partial(self._turn, step) if options.momentum or options.precondition else None
         if not self.method:
-            auto = "ghost" if options.similarity == "cosine" else step.cheapest(per_token) if options.method == "auto" else ""
-            self.method = auto or options.method
-        alignment = step.align(self.method, per_token, average)
+            self._begin(step)
+        alignment = step.align(self.method, per_token, turn, self.only)
         if options.similarity == "cosine":
-            alignment = alignment / step.norms().clamp_min(1e-30)
+            alignment = alignment / step.norms(self.only).clamp_min(1e-30)
         if alignment.ndim == 2:
             alignment = alignment.masked_fill(~step.predicted, 0.0)
         if options.weight == "mask":
@@ -72,7 +79,15 @@ class _Weigh:
         positive = alignment.clamp_min(0)
         return positive * (alignment.numel() / positive.sum().clamp_min(1e-30))
 
-    def _average(self, clean: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    def _begin(self, step: OnlineStep) -> None:
+        options = self.options
+        self.only = step.names(options.parameters) if options.parameters else None
+        is_turned = options.momentum or options.precondition
+        auto = "ghost" if options.similarity == "cosine" else options.method
+        per_token, turn = options.level == "token", step.precondition if is_turned else None
+        self.method = step.cheapest(per_token, turn, self.only) if auto == "auto" else auto
+
+    def _turn(self, step: OnlineStep, clean: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         keep = self.options.momentum if self.mean else 0.0
         self.mean = {name: keep * self.mean.get(name, value) + (1 - keep) * value for name, value in clean.items()}
-        return self.mean
+        return step.precondition(self.mean) if self.options.precondition else self.mean

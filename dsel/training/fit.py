@@ -135,6 +135,7 @@ def fit(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")  # on purpose
             trainer.fit(module, loader)
     if trainer.interrupted:
         raise KeyboardInterrupt

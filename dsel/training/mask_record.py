@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -11,46 +12,77 @@ import torch
 from dsel.functional.ranking import roc_auc
 from dsel.training.step import Step
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+log = logging.getLogger("dsel")
+
+EDGES = np.linspace(-3, 3, 25)
+"""Of the bins of alignments over their root mean square in the step; the outer bins take what lies beyond."""
+MATCHES = ("mask_auc", "mask_precision", "mask_recall")
+OFTEN, SOME = 0.1, 10  # so large a share of skipped steps, and so many of them, are worth a warning
 
 
 class MaskRecord:
-    """A row a step, and the alignments of examples of which it is known whether they are noise."""
+    """A row a step."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, Any]] = []
         self.skipped = 0
-        self._scores: list[np.ndarray[Any, Any]] = []
-        self._noisy: list[np.ndarray[Any, Any]] = []
 
     def add(self, step: Step, weights: torch.Tensor, seconds: float) -> None:
         """Weights (example,) or (example, time) that were given to a step's tokens."""
         predicted = step.predicted
-        tokens = predicted.sum().clamp_min(1)
         kept = predicted * ((weights > 0) if weights.ndim == 2 else (weights > 0)[:, None])
-        row = {"step": step.number, "masked_share": float(1 - kept.sum() / tokens), "seconds": seconds}
-        alignment = step.alignment
-        if alignment is not None:
-            values = torch.quantile(alignment.float(), torch.tensor(QUANTILES, device=alignment.device)).tolist()
-            row |= {f"alignment_{round(100 * q)}": value for q, value in zip(QUANTILES, values, strict=True)}
-        noisy = getattr(step.batch, "noisy", None)
+        row: dict[str, Any] = {
+            "step": step.number,
+            "masked_share": float(1 - kept.sum() / predicted.sum().clamp_min(1)),
+            "seconds": seconds,
+        }
+        counts, dropped = (values.sum(1).cpu().numpy() for values in (predicted, predicted & (kept == 0)))  # tokens (example,)
+        known = getattr(step.batch, "noisy", None)
+        noisy = None if known is None else known.cpu().numpy()
+        alignment = None if step.alignment is None else step.alignment.float().cpu().numpy()
         if noisy is not None:
-            dropped = predicted.sum(1) - kept.sum(1)  # tokens (example,)
-            row["mask_precision"] = float((dropped * noisy).sum() / dropped.sum()) if dropped.sum() else math.nan
-            row["mask_recall"] = float((dropped * noisy).sum() / (predicted.sum(1) * noisy).sum()) if noisy.any() else math.nan
-            self._noisy.append(noisy.cpu().numpy())
-            self._scores.append((-dropped if alignment is None else alignment).float().cpu().numpy())
+            row |= _matches(-dropped / np.maximum(counts, 1) if alignment is None else alignment, counts, dropped, noisy)
+        if alignment is not None:
+            row |= _histograms(alignment, noisy)
         self.rows.append(row)
 
+    def skip(self, number: int) -> None:
+        """Step `number` dropped all tokens, so no step was taken. Warns where that is frequent."""
+        self.skipped += 1
+        if self.skipped == max(SOME, math.ceil(OFTEN * len(self.rows))):
+            log.warning(
+                "online: %d of %d steps dropped all their tokens, and were skipped (the last: step %d); raise batch_size, or wrap the "
+                "selector with online=schedule and a later online.start", self.skipped, len(self.rows), number,
+            )  # fmt: skip
+
     def metrics(self) -> dict[str, float]:
-        """`masked_share` over all steps; `mask_auc`: how far noise stands below the rest in alignment, over the second half of the steps,
-        where the model has learnt to tell."""
+        """`masked_share` over all steps; how well the mask matches the noise over the second half of them, where the model has learnt to
+        tell: `mask_auc`, the mean over steps of how far noise stands below the rest in alignment, and `mask_precision`, `mask_recall`."""
         if not self.rows:
             return {}
         found = {"masked_share": float(np.mean([row["masked_share"] for row in self.rows])), "skipped_steps": float(self.skipped)}
-        half = len(self._scores) // 2
-        if self._scores:
-            scores, noisy = np.concatenate(self._scores[half:]), np.concatenate(self._noisy[half:])
-            auc = roc_auc(-scores, noisy)
-            found |= {} if math.isnan(auc) else {"mask_auc": auc}
+        for name in MATCHES:
+            values = [row.get(name, math.nan) for row in self.rows[len(self.rows) // 2 :]]
+            known = [value for value in values if not math.isnan(value)]
+            found |= {name: float(np.mean(known))} if known else {}
         return found
+
+
+def _matches(
+    scores: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], dropped: np.ndarray[Any, Any], noisy: np.ndarray[Any, Any]
+) -> dict[str, float]:
+    """Of one step: of examples' scores, tokens, dropped tokens, and whether they are noise (example,). NaN where it has no meaning."""
+    right, all_dropped, all_noisy = float((dropped * noisy).sum()), float(dropped.sum()), float((counts * noisy).sum())
+    return {
+        "mask_auc": roc_auc(-scores, noisy),
+        "mask_precision": right / all_dropped if all_dropped else math.nan,
+        "mask_recall": right / all_noisy if all_noisy else math.nan,
+    }
+
+
+def _histograms(alignment: np.ndarray[Any, Any], noisy: np.ndarray[Any, Any] | None) -> dict[str, list[int]]:
+    """How many examples lie in each bin, noise apart where it is known."""
+    scale = float(np.sqrt(np.mean(np.square(alignment)))) or 1.0
+    values = (alignment / scale).clip(EDGES[0], EDGES[-1])
+    parts = {"aligned": values} if noisy is None else {"aligned": values[~noisy], "aligned_noise": values[noisy]}
+    return {name: np.histogram(part, EDGES)[0].tolist() for name, part in parts.items()}

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from dsel.error import InputError
 from dsel.functional.schedule import multiplier
 from dsel.protocol import Objective, Weigh
 from dsel.training.mask_record import MaskRecord
@@ -59,14 +60,17 @@ class LossModule(pl.LightningModule):
 
     def _selected(self, batch: Any, clean: Any) -> torch.Tensor | None:
         assert self.online is not None
-        number, started = self.start_step + self.global_step + self.record.skipped, time.perf_counter()
-        step = Step(self.model, self.objective, batch, clean, number, self.smoothing)
+        number, started, optimizer = self.start_step + self.global_step, time.perf_counter(), self.trainer.optimizers[0]
+        step = Step(self.model, self.objective, batch, clean, number, self.smoothing, optimizer)
         weights = self.online.weigh(step)
+        _check_finite(step)
         spread = weights if weights.ndim == 2 else weights[:, None]
         kept = (step.predicted * (spread > 0)).sum()
         self.record.add(step, weights, time.perf_counter() - started)
+        self.last_loss = step.losses.detach().sum() / step.predicted.sum()
         if not kept:
-            self.record.skipped += 1
+            self.record.skip(number)
+            optimizer.zero_grad()  # Lightning calls its step nevertheless, which does nothing where there is no gradient
             return None
         loss = step.loss(weights, kept if self.online.normaliser == "kept" else step.predicted.sum())
         self.last_loss = loss.detach()
@@ -81,6 +85,13 @@ class LossModule(pl.LightningModule):
             optimizer.load_state_dict(dict(self.optimizer_state))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule, last_epoch=self.start_step - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _check_finite(step: Step) -> None:
+    """Errors: losses or gradients that no selector can compare."""
+    for what, values in (("the loss", step.losses), ("a gradient's alignment", step.alignment)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise InputError(f"training: {what} is not finite at step {step.number}; lower optimizer.lr or set trainer.gradient_clip_val")
 
 
 def run_schedule(schedule: str, warmup: int, total: int) -> Callable[[int], float]:

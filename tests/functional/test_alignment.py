@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from dsel.error import InputError
-from dsel.functional.alignment import by_double_backward, by_finite_difference, by_jvp, by_loop, gradient
+from dsel.functional.alignment import by_double_backward, by_finite_difference, by_jvp, by_loop, gradient, trainable
 from dsel.functional.ghost import Tape
 
 VOCABULARY, ROWS, LENGTH = 13, 5, 6
@@ -80,10 +81,10 @@ def test_all_ways_agree_with_the_loop(kind: str, tied: bool, dtype: torch.dtype)
     close = {"rtol": 1e-9, "atol": 1e-9} if exact else {"rtol": 2e-4, "atol": 2e-4}
     clean = 2  # the first two are the clean set
 
-    def losses(some: torch.nn.Module) -> torch.Tensor:
+    def losses(some: torch.nn.Module, given: torch.Tensor = tokens) -> torch.Tensor:
         with torch.random.fork_rng():
             torch.manual_seed(1)  # the same units drop out each time
-            return token_losses(some, tokens, smoothing=0.1)
+            return token_losses(some, given, smoothing=0.1)
 
     direction = gradient(model, losses(model)[:clean].sum())
     expected = by_loop(model, losses(model), direction)
@@ -95,21 +96,48 @@ def test_all_ways_agree_with_the_loop(kind: str, tied: bool, dtype: torch.dtype)
         torch.testing.assert_close(by_finite_difference(model, losses, direction, 1e-4), expected, rtol=1e-4, atol=1e-5)
 
     trained = [p.requires_grad for p in model.parameters()]
-    with Tape(model, ROWS) as tape:
+    with Tape(model) as tape:
+        tape.begin(ROWS)
         tape.backward(losses(model).sum())
+        for rows in (1, 2):  # few clean tokens go by pairs in some layers, more in fewer
+            tape.begin(rows)
+            tape.backward(losses(model, tokens[-rows:]).sum())
     assert all(p.grad is None for p in model.parameters())
     assert [p.requires_grad for p in model.parameters()] == trained
-    found = tape.gradient(torch.tensor([1.0, 1.0, 0, 0, 0]))
-    for name, part in gradient(model, losses(model)[:clean].sum()).items():
-        torch.testing.assert_close(found[name], part, **close)
-    torch.testing.assert_close(tape.products(found, ROWS), expected.sum(1), **close, check_dtype=False)
-    for num in (ROWS - 1, ROWS - 2):  # few clean tokens go by pairs in some layers, more in fewer
-        along = gradient(model, losses(model)[num:].sum())
+    for weights in ([1.0, 1.0, 0, 0, 0], [0.5, 2.0, 0, 1.0, 0.125], [3.0] * 5):
+        found = tape.gradient(0, torch.tensor(weights))
+        for name, part in gradient(model, (losses(model) * torch.tensor(weights, dtype=dtype)[:, None]).sum()).items():
+            torch.testing.assert_close(found[name], part, **close)
+    torch.testing.assert_close(tape.products(direction), expected.sum(1), **close, check_dtype=False)
+    for batch in (1, 2):
+        along = gradient(model, losses(model, tokens[-batch:]).sum())
         expected = by_loop(model, losses(model).sum(1), along)
-        torch.testing.assert_close(tape.align(num), expected[:num], **close, check_dtype=False)
+        torch.testing.assert_close(tape.align(0, batch), expected, **close, check_dtype=False)
     each = [gradient(model, losses(model)[row].sum()) for row in range(ROWS)]
     norms = torch.stack([torch.cat([part.flatten() for part in own.values()]).norm() for own in each])
-    torch.testing.assert_close(tape.norms(ROWS), norms, **close, check_dtype=False)
+    torch.testing.assert_close(tape.norms(), norms, **close, check_dtype=False)
+
+
+@pytest.mark.parametrize(("kind", "pattern"), [("gpt2", "attn"), ("marian", "encoder_attn"), ("marian", "shared"), ("bert", "bias")])
+def test_over_some_parameters_only(kind: str, pattern: str) -> None:
+    """As if the others were not trained; the gradient that trains is of all."""
+    model, tokens = make(kind, 0.0, True, torch.float64)
+    losses = partial(token_losses, tokens=tokens)
+    direction = {name: part for name, part in gradient(model, losses(model).sum()).items() if pattern in name}
+    assert 0 < len(direction) < len(trainable(model))
+    close = {"rtol": 1e-9, "atol": 1e-9}
+    expected = by_loop(model, losses(model), direction)
+    torch.testing.assert_close(by_double_backward(model, losses(model), direction), expected, **close)
+    torch.testing.assert_close(by_jvp(model, losses, direction)[1], expected, **close)
+    torch.testing.assert_close(by_finite_difference(model, losses, direction, 1e-4), expected, rtol=1e-4, atol=1e-5)
+    tape = ghost(model, tokens)
+    torch.testing.assert_close(tape.products(direction), expected.sum(1), **close, check_dtype=False)
+    torch.testing.assert_close(tape.align(0, 0, direction.keys()), expected.sum(1), **close, check_dtype=False)
+    assert tape.gradient(0, only=direction.keys()).keys() == direction.keys()
+    assert tape.gradient(0).keys() == trainable(model).keys()
+    each = [gradient(model, losses(model)[row].sum()) for row in range(ROWS)]
+    norms = torch.stack([torch.cat([own[name].flatten() for name in direction]).norm() for own in each])
+    torch.testing.assert_close(tape.norms(0, direction.keys()), norms, **close, check_dtype=False)
 
 
 def small(kind: str = "gpt2") -> tuple[torch.nn.Module, torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
@@ -125,7 +153,8 @@ def looped(model: torch.nn.Module, tokens: torch.Tensor) -> tuple[dict[str, torc
 
 
 def ghost(model: torch.nn.Module, tokens: torch.Tensor) -> Tape:
-    with Tape(model, len(tokens)) as tape:
+    with Tape(model) as tape:
+        tape.begin(len(tokens))
         tape.backward(token_losses(model, tokens).sum())
     return tape
 
@@ -134,7 +163,7 @@ def ghost(model: torch.nn.Module, tokens: torch.Tensor) -> Tape:
 def test_under_gradient_checkpointing(reentrant: bool) -> None:
     model, tokens, direction, expected = small()
     model.activation_checkpointing_enable({"use_reentrant": reentrant})  # type: ignore[operator]
-    found = ghost(model, tokens).products(direction, ROWS)
+    found = ghost(model, tokens).products(direction)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -142,7 +171,7 @@ def test_under_autocast() -> None:
     model, tokens, direction, expected = small()
     with torch.autocast("cpu", torch.bfloat16):
         tape = ghost(model, tokens)
-    found = tape.products(direction, ROWS)
+    found = tape.products(direction)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
     assert found.sub(expected).abs().max() > 0  # or nothing was in bfloat16
@@ -155,7 +184,7 @@ def test_of_low_rank_adapters() -> None:
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     direction, expected = looped(adapted, tokens)
     assert all("lora" in name for name in direction)
-    torch.testing.assert_close(ghost(adapted, tokens).products(direction, ROWS), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ghost(adapted, tokens).products(direction), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_accumulated_gradients_stay() -> None:
@@ -235,7 +264,7 @@ class Convolution(torch.nn.Module):
 def test_any_layer_that_does_to_each_example_the_same(middle: torch.nn.Module) -> None:
     model, tokens = Odd(middle), make("gpt2", 0.0, True, torch.float32)[1]
     direction, expected = looped(model, tokens)
-    torch.testing.assert_close(ghost(model, tokens).products(direction, ROWS), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ghost(model, tokens).products(direction), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dsel.error import InputError
+from dsel.functional.alignment import by_loop
 from dsel.functional.blocks import IGNORE
 from dsel.model.seq2seq import Seq2Seq
 from dsel.objective.pairs import Pairs
@@ -92,6 +93,43 @@ def test_a_running_mean_of_the_clean_gradient(model: torch.nn.Module) -> None:
     torch.testing.assert_close(weights, expected * len(expected) / expected.sum(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("level", ["example", "token"])
+def test_along_the_step_that_adam_would_take(model: torch.nn.Module, level: str) -> None:
+    """After some steps: over the cross attention only, each parameter's part divided by Adam's own root of its mean square."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.95))
+    for _ in range(3):
+        optimizer.zero_grad()
+        Translation().token_losses(model, make_batch(6, 5)).sum().backward()
+        optimizer.step()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    clean = Step(model, Translation(), make_batch(6, 1), make_batch(3, 2), 3, 0.1).clean_gradient()
+    expected = {}
+    for name, parameter in model.named_parameters():
+        if "encoder_attn" in name and parameter.requires_grad:
+            state = optimizer.state[parameter]
+            expected[name] = clean[name] / ((state["exp_avg_sq"] / (1 - 0.95**3)).sqrt() + 1e-8)
+    losses = Translation().token_losses(model, make_batch(6, 1), 0.1)
+    products = by_loop(model, losses if level == "token" else losses.sum(1), expected)
+
+    step = Step(model, Translation(), make_batch(6, 1), make_batch(3, 2), 3, 0.1, optimizer)
+    weigh = GradientMask(level, precondition="adam", parameters="encoder_attn").begin(0)
+    assert torch.equal(weigh(step).bool(), (products > 0) & (step.predicted if level == "token" else torch.tensor(True)))
+    assert step.alignment is not None
+    torch.testing.assert_close(step.alignment, products.sum(1) if level == "token" else products, rtol=1e-3, atol=1e-3)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_what_adam_and_names_want(model: torch.nn.Module) -> None:
+    with pytest.raises(InputError, match=r"online.parameters=cross_attn: no parameter's name has it; they are model.shared.weight, "):
+        GradientMask(parameters="cross_attn").begin(0)(make_step(model))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    Translation().token_losses(model, make_batch(6, 5)).sum().backward()
+    optimizer.step()
+    step = Step(model, Translation(), make_batch(6, 1), make_batch(3, 2), 0, 0.1, optimizer)
+    with pytest.raises(InputError, match=r"online.precondition=adam: SGD keeps no mean squares; set optimizer=adamw"):
+        GradientMask(method="ghost", precondition="adam").begin(0)(step)
+
+
 def test_the_cheapest_method_leaves_no_trace(model: torch.nn.Module) -> None:
     before, state = {n: p.detach().clone() for n, p in model.named_parameters()}, torch.random.get_rng_state()
     assert make_step(model).cheapest(per_token=False) in ("ghost", "jvp")
@@ -127,6 +165,7 @@ def test_a_schedule(model: torch.nn.Module) -> None:
         (lambda: GradientMask(level="word"), "online.level=word: must be one of example, token"),
         (lambda: GradientMask(clean_share=0), "online.clean_share=0: must be above 0"),
         (lambda: GradientMask(momentum=1), "online.momentum=1: must be at least 0 and below 1"),
+        (lambda: GradientMask(precondition="sgd"), "online.precondition=sgd: must be null or adam"),
         (lambda: RandomMask(rate=1), "online.rate=1: must be at least 0 and below 1"),
         (lambda: Schedule(RandomMask(), every=0), "online.every=0: must be at least 1"),
     ],
