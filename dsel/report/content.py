@@ -10,6 +10,7 @@ import polars as pl
 
 from dsel.report import figures, selected
 from dsel.report.aggregate import add_differences, aggregate, headline
+from dsel.report.alignment import draw_alignments, read_alignments
 from dsel.report.chart import Look, to_spec
 from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
 from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves, read_masking
@@ -55,6 +56,8 @@ CAPTIONS = {
     "translations": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds. Higher is better.",
     "masking": "What was masked inside of the step: mean over seeds; band: lowest to highest seed. Precision: which part of it is planted "
     "noise; recall: which part of the planted noise it is.",
+    "alignments": "How far examples point along the clean data, over the root mean square of the step; left of 0 is masked. Means over "
+    "seeds.",
     "forgetting": "Loss on the generic pool: what specialising costs.",
     "pool_curves": "Pool loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "selector": "How well each selector finds the target documents that were hidden in the pool: precision is their "
@@ -81,6 +84,7 @@ def gather(sweep: Sweep) -> Content:
         "training": figures.draw_curves(curves["train"], look),
         "translations": figures.draw_translations(frame, means, look),
         "masking": figures.draw_masking(read_masking(sweep, "train", problems), look),
+        "alignments": draw_alignments(read_alignments(sweep, "train", problems)),
         "forgetting": figures.draw_forgetting(frame, means, look),
         "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
         "selector": figures.draw_selector(frame, means, look),

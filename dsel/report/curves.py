@@ -17,7 +17,7 @@ from dsel.report.results import Cell, Sweep, read_json
 
 LOSSES = ("train_loss", "target_loss", "pool_loss")
 LABELS = ("label", "series", "x", "x_text", "group", "seed")
-MASKING = ("masked_share", "mask_precision", "mask_recall", "seconds")
+MASKING = ("masked_share", "mask_auc", "mask_precision", "mask_recall", "seconds")
 POINTS = 50  # of a curve of single steps: the means over as many parts
 MAX_POINTS = 150  # a curve's points in a figure: more than its pixels can show makes the page heavy
 Floats = npt.NDArray[np.float64]
@@ -51,15 +51,16 @@ def read_curves(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
 
     A cell without that phase is not a problem; a curve that cannot be read is.
     """
-    return _read_all(sweep, phase, "curve.parquet", _read_curve, problems)
+    return read_all(sweep, phase, "curve.parquet", _read_curve, problems)
 
 
 def read_masking(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
     """What online selection dropped over the steps of a phase: LABELS, step, tokens (null), and MASKING, each the mean over some steps."""
-    return _read_all(sweep, phase, "online.parquet", _read_masking, problems)
+    return read_all(sweep, phase, "online.parquet", _read_masking, problems)
 
 
-def _read_all(sweep: Sweep, phase: str, name: str, read: Callable[[Path], pl.DataFrame], problems: list[str]) -> pl.DataFrame:
+def read_all(sweep: Sweep, phase: str, name: str, read: Callable[[Path], pl.DataFrame], problems: list[str]) -> pl.DataFrame:
+    """What `read` makes of the file `name` of a phase, of all cells that have one, with LABELS."""
     found = []
     for cell, labels in _cells(sweep):
         folder = cell.artifact(phase)

@@ -56,10 +56,10 @@ def draw_translations(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> C
 
 def draw_masking(masking: pl.DataFrame, look: Look) -> Chart | None:
     """What online selection dropped over the steps, and how much of the planted noise that was."""
-    titles = {"masked_share": "share of the tokens masked", "mask_precision": "precision of the mask", "mask_recall": "recall of the mask"}
-    panels = [draw_curves(masking, look, column, title, "") for column, title in titles.items()]
-    drawn = [panel for panel in panels if panel is not None]
-    return finish(alt.vconcat(*drawn)) if drawn else None
+    titles = {"masked_share": "share of the tokens masked", "mask_auc": "AUC of the mask", "mask_precision": "precision of the mask"}
+    titles |= {"mask_recall": "recall of the mask"}
+    drawn = [panel for column, title in titles.items() for panel in _curve_panels(masking, look, column, title, (400, 240))]
+    return finish(alt.concat(*drawn, columns=2)) if drawn else None
 
 
 def _side_by_side(frame: pl.DataFrame, means: pl.DataFrame, look: Look, titles: dict[str, str]) -> Chart | None:
@@ -77,25 +77,30 @@ def draw_curves(curves: pl.DataFrame, look: Look, loss: str = "target_loss", tit
 
     Where x has more levels than there are series, a panel is a series and colours are x; otherwise the reverse.
     """
+    panels = _curve_panels(curves, look, loss, f"{title} {unit}".strip())
+    return finish(alt.concat(*panels, columns=3 if len(panels) > 2 else 2)) if panels else None
+
+
+def _curve_panels(curves: pl.DataFrame, look: Look, loss: str, title: str, size: tuple[int, int] | None = None) -> list[Chart]:
     if curves.is_empty() or curves[loss].null_count() == len(curves):
-        return None
+        return []
     means = thin(mean_curves(curves, loss), ["group"]).filter(pl.len().over("group") > 1)
     if means.is_empty():
-        return None
+        return []
     by_x = len(look.texts) > 1 and means["series"].n_unique() <= means["x_text"].n_unique()
     panel, colour = ("series", _x_colour(look)) if by_x else ("x_text", look.colour())
     names = [name for name in (look.series if by_x else look.texts or [""]) if name in set(means[panel])]
     names += [name for name in means[panel].unique(maintain_order=True) if name not in names]
-    size = (680, 320) if len(names) == 1 else (400, 260) if len(names) == 2 else (250, 200)
+    size = size or ((680, 320) if len(names) == 1 else (400, 260) if len(names) == 2 else (250, 200))
     domain = [float(means["low"].min()), float(means["high"].max())]  # type: ignore[arg-type]
     panels = []
     for at, name in enumerate(names):
         own = means.filter(pl.col(panel) == name)
-        text = f"{title} {unit}".strip() if at % (3 if len(names) > 2 else 2) == 0 else ""
+        text = title if at % (3 if len(names) > 2 else 2) == 0 else ""
         chart = _curve_panel(own, colour, domain, text).properties(width=size[0], height=size[1])
         head = name if by_x else f"{look.x_title}: {name}" if name and look.x else ""
         panels.append(chart.properties(title=head) if head else chart)
-    return finish(alt.concat(*panels, columns=3 if len(names) > 2 else 2))
+    return panels
 
 
 def _x_colour(look: Look) -> alt.Color:

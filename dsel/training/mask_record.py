@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dsel.functional.alignment_histogram import count_alignments
 from dsel.functional.ranking import roc_auc
 from dsel.training.step import Step
 
 log = logging.getLogger("dsel")
 
-EDGES = np.linspace(-3, 3, 25)
-"""Of the bins of alignments over their root mean square in the step; the outer bins take what lies beyond."""
 MATCHES = ("mask_auc", "mask_precision", "mask_recall")
 OFTEN, SOME = 0.1, 10  # so large a share of skipped steps, and so many of them, are worth a warning
 
@@ -43,7 +42,7 @@ class MaskRecord:
         if noisy is not None:
             row |= _matches(-dropped / np.maximum(counts, 1) if alignment is None else alignment, counts, dropped, noisy)
         if alignment is not None:
-            row |= _histograms(alignment, noisy)
+            row |= count_alignments(alignment, noisy)
         self.rows.append(row)
 
     def skip(self, number: int) -> None:
@@ -78,11 +77,3 @@ def _matches(
         "mask_precision": right / all_dropped if all_dropped else math.nan,
         "mask_recall": right / all_noisy if all_noisy else math.nan,
     }
-
-
-def _histograms(alignment: np.ndarray[Any, Any], noisy: np.ndarray[Any, Any] | None) -> dict[str, list[int]]:
-    """How many examples lie in each bin, noise apart where it is known."""
-    scale = float(np.sqrt(np.mean(np.square(alignment)))) or 1.0
-    values = (alignment / scale).clip(EDGES[0], EDGES[-1])
-    parts = {"aligned": values} if noisy is None else {"aligned": values[~noisy], "aligned_noise": values[noisy]}
-    return {name: np.histogram(part, EDGES)[0].tolist() for name, part in parts.items()}

@@ -16,6 +16,7 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from dsel.build import build
 from dsel.error import InputError
+from dsel.functional.alignment_histogram import EDGES
 from dsel.model.seq2seq import Seq2Seq
 from dsel.objective.blocks import Blocks
 from dsel.objective.pairs import Pairs
@@ -23,7 +24,7 @@ from dsel.objective.translation import Translation
 from dsel.online.gradient_mask import GradientMask
 from dsel.protocol import OnlineStep, Weigh
 from dsel.training.fit import Fitted, Plan, fit
-from dsel.training.mask_record import EDGES, MaskRecord
+from dsel.training.mask_record import MaskRecord
 from dsel.training.step import Step
 
 
