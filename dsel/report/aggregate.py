@@ -78,7 +78,7 @@ def compare_with(sweep: Sweep, metric: str) -> dict[str, Difference]:
     """
     values = _values(sweep.frame, metric)
     found: dict[str, Difference] = {}
-    for group, base in _find_partners(sweep).items():
+    for group, base in find_partners(sweep).items():
         difference = _difference(values.get(group, {}), values.get(base, {}))
         found |= {group: difference} if difference else {}
     return found
@@ -86,7 +86,7 @@ def compare_with(sweep: Sweep, metric: str) -> dict[str, Difference]:
 
 def add_differences(sweep: Sweep) -> pl.DataFrame:
     """The frame of a sweep with a column `delta.*` for each target and pool loss: the cell's minus its partner's."""
-    frame, partners = sweep.frame, _find_partners(sweep)
+    frame, partners = sweep.frame, find_partners(sweep)
     for metric in (name for name in frame.columns if name.startswith(("metrics.target_loss", "metrics.pool_loss"))):
         values = _values(frame, metric)
         base = [values.get(partners.get(group, ""), {}).get(seed) for group, seed in frame.select("group", "seed").iter_rows()]
@@ -95,7 +95,7 @@ def add_differences(sweep: Sweep) -> pl.DataFrame:
     return frame
 
 
-def _find_partners(sweep: Sweep) -> dict[str, str]:
+def find_partners(sweep: Sweep) -> dict[str, str]:
     """Group -> the one group of the baseline that it is to be compared with."""
     ignored = label_keys(sweep.cells, sweep.x)
     group_of = dict(sweep.frame.select("cell", "group").iter_rows())

@@ -15,6 +15,7 @@ from dsel.report.chart import Look, to_spec
 from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
 from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves, read_masking
 from dsel.report.results import Sweep
+from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
 
 MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
@@ -41,6 +42,7 @@ class Content:
     samples: list[dict[str, Any]]
     lengths: list[tuple[str, float, float]]
     costs: list[dict[str, Any]]
+    tests: list[Test]
     problems: list[str]
 
 
@@ -92,6 +94,7 @@ def gather(sweep: Sweep) -> Content:
         "scores": selected.draw_scores(score_histogram(compositions)),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
+    tests = compare_translations(sweep, problems)
     drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
     return Content(
         sweep,
@@ -102,6 +105,7 @@ def gather(sweep: Sweep) -> Content:
         pick_samples(compositions),
         lengths(compositions),
         _costs(means),
+        tests,
         list(dict.fromkeys(problems)),
     )
 

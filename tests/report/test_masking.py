@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sacrebleu import BLEU
+from sacrebleu.significance import PairedTest
 
 from dsel.functional.alignment_histogram import EDGES, count_alignments
 from dsel.report.alignment import read_alignments
 from dsel.report.build import build
 from dsel.report.curves import read_masking
 from dsel.report.results import read_sweep
+from dsel.report.significance import compare_translations
 
 STEPS = 90
+REFERENCES = [f"{number} small houses stand beside the old mill at street number {number * 7}" for number in range(60)]
+SPOILT = [text if at % 3 else text.replace("small", "big") for at, text in enumerate(REFERENCES)]
 MIDDLES = (EDGES[1:] + EDGES[:-1]) / 2
 
 
@@ -38,6 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "report": {"question": "?", "claim": "!", "x": None, "by": "label", "baseline": "no_mask"},
                 "artifacts": {"train": f"../../../artifacts/{artifact.name}"},
             }  # fmt: skip
+            hypotheses = REFERENCES if label == "mask_examples" and seed == 0 else SPOILT
+            frame = {"tgt": REFERENCES, "hypothesis": hypotheses, "part": ["target"] * len(REFERENCES)}
+            pl.DataFrame(frame).write_parquet(artifact / "translations.parquet")
             (cell / "result.json").write_text(json.dumps(record))
     return home / "sweep"
 
@@ -79,6 +87,17 @@ def test_masking_curves_are_means_of_steps(folder: Path) -> None:
     assert one["mask_auc"].to_list() == pytest.approx([0.5 + step / 200 for step in range(STEPS)])
 
 
+def test_translations_are_compared_by_sacrebleu_s_bootstrap(folder: Path) -> None:
+    """With the first seed all of the method's are right and a third of the baseline's are not; with the second they are the same."""
+    (found,) = compare_translations(read_sweep(folder), [])
+    assert (found.group, found.base, found.phase, found.part) == ("mask_examples", "no_mask", "train", "target")
+    assert (found.higher, found.lower, found.n) == (1, 0, 2)
+    systems = [("base", SPOILT), ("ours", REFERENCES)]
+    test = PairedTest(systems, {"BLEU": BLEU()}, [REFERENCES], test_type="bs", n_samples=1000)
+    assert found.p_low == test()[1]["BLEU"][1].p_value  # type: ignore[union-attr]
+    assert found.p_low < 0.05 < found.p_high == 1
+
+
 def test_the_page_shows_them(folder: Path) -> None:
     page = build(folder, formats=("svg",), quiet=True).read_text(encoding="utf-8")
     for name in ("training", "translations", "masking", "alignments"):
@@ -88,6 +107,8 @@ def test_the_page_shows_them(folder: Path) -> None:
     drawn = (folder / "figures" / "alignments.svg").read_text(encoding="utf-8")
     for text in ("first third of training", "last third", "planted noise", "mask_examples", "share of examples"):
         assert text in drawn
+    assert "Paired bootstrap" in page
+    assert "<td>1/2</td><td>0/2</td>" in page
 
 
 def test_counts_are_numpy_s() -> None:
