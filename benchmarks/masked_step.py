@@ -1,6 +1,8 @@
 """A training step that masks by gradients beside a plain one: `python benchmarks/masked_step.py [--quick] [--device cuda]`.
 
-Both see the same tokens: those that are trained on and those of the clean batch. The last line is JSON.
+Both see the same tokens: those that are trained on and those of the clean batch. `--ghostsuite FOLDER` measures the public
+implementation of arXiv 2406.11011, cloned there, beside ours: its products and the gradient of all examples, of which it can drop none.
+The last line is JSON.
 
 Floor of a step that masks examples, in matrix products of the size of a forward pass over all rows (a plain step is 3): forward 1, backward
 to the inputs 1, the clean gradient and the products with it (clean share + train share) or the pairs of tokens, and the weight gradient of
@@ -10,11 +12,14 @@ what is kept. With a clean batch of a quarter of the train tokens and nothing dr
 from __future__ import annotations
 
 import argparse
+import copy
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 import torch
 from overhead import in_turns, seconds
@@ -42,7 +47,7 @@ class Size:
     recipe: Seq2Seq = RECIPE
 
 
-QUICK = Size(pairs=16, length=6, vocabulary=300, rounds=1, recipe=Seq2Seq(num_layers=1, dim=16, ffn_dim=32, num_heads=2))
+QUICK = Size(pairs=16, length=6, vocabulary=300, rounds=1, recipe=Seq2Seq(num_layers=1, dim=16, ffn_dim=32, num_heads=2, dropout=0.0))
 
 
 @cache
@@ -78,6 +83,51 @@ def masked(method: str, per_token: bool, drop: float, size: Size, clean_share: f
     step.loss(weights, step.predicted.sum()).backward()
     assert all(p.grad is not None for p in trainable(model).values())
     _wait(device)
+
+
+class GhostSuite:
+    """Its step on the same tokens, and what it takes for the products. It says nothing of weights that are tied."""
+
+    def __init__(self, folder: Path, size: Size, clean_share: float, device: str) -> None:
+        sys.path.insert(0, str(folder))
+        from ghostEngines import GradDotProdEngine
+
+        model, batch, clean = make(size, clean_share, device)
+        self.model, self.joint, self.device = copy.deepcopy(model), OBJECTIVE.join([batch, clean]), device
+        self.engine = GradDotProdEngine(module=self.model, val_batch_size=len(clean.target), loss_reduction="mean")
+        self.engine.attach(torch.optim.SGD(self.model.parameters(), lr=0.1))
+
+    def __call__(self) -> torch.Tensor:
+        """Products (example,)."""
+        self.model.zero_grad()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its hooks at embeddings
+            losses = OBJECTIVE.token_losses(self.model, self.joint)
+            (losses.sum() / OBJECTIVE.predicted(self.joint).sum()).backward()
+        found = torch.stack([p.grad_dot_prod for p in self.model.parameters() if hasattr(p, "grad_dot_prod")]).sum(0)
+        self.engine.prepare_gradients()
+        self.engine.clear_gradients()
+        _wait(self.device)
+        return found
+
+
+def measure_ghostsuite(folder: Path, size: Size, device: str) -> list[Row]:
+    """Seconds of both, in turns, and how the products go with those of the loop."""
+    share = 1 / 4
+    theirs, ours = GhostSuite(folder, size, share, device), partial(masked, "ghost", False, 0.0, size, share, device)
+    spent = in_turns({"ours": ours, "theirs": theirs}, size.rounds)
+    model, batch, clean = make(size, share, device)
+    exact, found = (Step(model, OBJECTIVE, batch, clean, 0).align(method, False) for method in ("loop", "ghost"))
+    told = f"{spent['ours']:.3f} s, GhostSuite {spent['theirs']:.3f} s"
+    return [
+        Row("sentence_vs_ghostsuite", "sentence, beside GhostSuite", told, "", spent["ours"] / spent["theirs"], "<= 1"),
+        Row("correlation_with_loop", "correlation with the loop", "ghost product", "", _correlation(found, exact), ">= 0.9999"),
+        Row("ghostsuite_correlation_with_loop", "the same", "GhostSuite", "", _correlation(theirs(), exact)),
+    ]
+
+
+def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
 
 
 def _wait(device: str) -> None:
@@ -138,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; shows that it works, not how fast")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--ghostsuite", type=Path, metavar="FOLDER", help="a clone of github.com/Jiachen-T-Wang/GhostSuite")
     parser.add_argument("--one", choices=[*WORKS, *PLAIN.values()], help=argparse.SUPPRESS)
     given = parser.parse_args()
     size = QUICK if given.quick else Size()
@@ -145,6 +196,8 @@ def main() -> None:
         run_one(given.one, size, given.device)
         return
     rows = measure(size, given.device) + measure_peaks(given.quick, given.device)
+    if given.ghostsuite:
+        rows += measure_ghostsuite(given.ghostsuite, size, given.device)
     show(rows, f"{size.pairs} pairs of {size.length} tokens, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print_json(rows)
 

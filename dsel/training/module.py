@@ -49,6 +49,11 @@ class LossModule(pl.LightningModule):
         self.online, self.record = online, MaskRecord()
         self.last_loss: torch.Tensor | None = None  # of the newest step; read when a curve point is due
 
+    def on_fit_start(self) -> None:
+        """Errors: a precision that scales losses, which products of gradients would have to take out again."""
+        if self.online is not None and self.trainer.precision == "16-mixed":
+            raise InputError("trainer.precision=16-mixed: online selection compares gradients; set trainer.precision=bf16-mixed or 32-true")
+
     def training_step(self, batch: Any, _index: int) -> torch.Tensor | None:
         """Mean loss over the batch's predicted tokens, or what an online selector makes of it; None where it drops all of them."""
         if self.online is not None:
