@@ -22,6 +22,8 @@ class Pretrained:
     context: int = 512
     revision: str | None = None
 
+    auto_class = "AutoModelForCausalLM"
+
     @property
     def objective(self) -> LanguageModeling:
         """Next-token prediction."""
@@ -30,10 +32,11 @@ class Pretrained:
     def build(self, vocab_size: int) -> torch.nn.Module:
         """The published weights, in float32. Errors: nothing can be loaded from `path`."""
         import torch
-        from transformers import AutoModelForCausalLM
+        import transformers
 
         try:
-            model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(self.path, revision=self.revision, dtype=torch.float32)
+            auto = getattr(transformers, self.auto_class)
+            model: torch.nn.Module = auto.from_pretrained(self.path, revision=self.revision, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise self._cannot("model", error) from error
         return model
