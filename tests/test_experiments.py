@@ -38,7 +38,7 @@ CELLS = {  # two of each sweep
     "complementarity_mt": ["arm=none,random"],
     "loss_masking": ["arm=no_mask,mask_examples"],
     "loss_masking_lm": ["arm=no_mask,mask_examples"],
-    "loss_masking_noise": ["arm=mask_examples", "noise.rate=0.1,0.5", "name=loss_masking_noise"],
+    "loss_masking_noise": ["arm=mask_examples", "noise.rate=0.1,0.5"],
     "selection_size_mt": ["arm=random", "budget.fraction=0.1,1.0"],
     "demo": ["arm=random,domain_classifier"],
     "scorers": ["arm=bm25,dsir"],

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     **{component: BELOW | {component} for component in COMPONENTS},
     "training": BELOW | {"training"},
     "phase": BELOW | {"training", "phase"},
-    "report": {"error", "artifact", "report"},
+    "report": {"error", "artifact", "functional", "report"},
     "build": {"error"},
     "result": {"error", "functional", "state"},
     "cli": {"error"},

@@ -13,8 +13,7 @@ from laboratory import Lab
 from transformers import AutoTokenizer, GPT2LMHeadModel, MarianMTModel
 
 from dsel.error import InputError
-from dsel.model.pretrained import Pretrained
-from dsel.model.pretrained_seq2seq import PretrainedSeq2Seq
+from dsel.model.pretrained import Pretrained, PretrainedSeq2Seq
 from dsel.model.seq2seq import Seq2Seq
 from dsel.pool import SRC, TGT, Pool, fingerprint_table
 
