@@ -32,11 +32,12 @@ SMALL = {  # experiments that are not the three phases of a language model on fi
     "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", "steps.unmasked=2", "phases.train.every=2"],
 }
 SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
-SMALL["loss_masking_noise"] = SMALL["loss_masking"]
+SMALL["loss_masking_noise"] = SMALL["loss_masking_domains"] = SMALL["loss_masking"]
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
     "loss_masking": ["arm=no_mask,mask_examples"],
+    "loss_masking_domains": ["arm=no_mask,mask_random"],
     "loss_masking_lm": ["arm=no_mask,mask_examples"],
     "loss_masking_noise": ["arm=mask_examples", "noise.rate=0.1,0.5"],
     "selection_size_mt": ["arm=random", "budget.fraction=0.1,1.0"],
@@ -48,6 +49,7 @@ CELLS = {  # two of each sweep
 }
 METRICS = {"target_loss_before_ft", "target_loss_after_ft", "pool_loss"}
 MORE = {"loss_masking": {"target_loss_trained", "bleu_trained", "pool_bleu_trained"}, "loss_masking_lm": {"target_loss_trained"}}
+MORE["loss_masking_domains"] = MORE["loss_masking"]
 MORE["loss_masking_noise"] = MORE["loss_masking"] | {"mask_auc"}
 MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
 OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them

@@ -17,6 +17,7 @@ from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compo
 from dsel.report.results import Sweep
 from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
+from dsel.report.translations import draw_domains, score_domains
 
 MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
 
@@ -56,6 +57,8 @@ CAPTIONS = {
     "finetune": "Target loss while fine-tuning on the target sample: mean over seeds; band: lowest to highest seed.",
     "training": "Target loss while training: mean over seeds; band: lowest to highest seed.",
     "translations": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds. Higher is better.",
+    "translated_domains": "BLEU by domain, of the target's test pairs and of right pairs of the pool that were held out: large points are "
+    "means over seeds. Domains of fewer than 20 pairs are left out.",
     "masking": "What was masked inside of the step: mean over seeds; band: lowest to highest seed. Precision: which part of it is planted "
     "noise; recall: which part of the planted noise it is.",
     "alignments": "How far examples point along the clean data, over the root mean square of the step; left of 0 is masked. Means over "
@@ -85,6 +88,7 @@ def gather(sweep: Sweep) -> Content:
         "finetune": figures.draw_curves(curves["finetune"], look),
         "training": figures.draw_curves(curves["train"], look),
         "translations": figures.draw_translations(frame, means, look),
+        "translated_domains": draw_domains(score_domains(sweep, problems), look),
         "masking": figures.draw_masking(read_masking(sweep, "train", problems), look),
         "alignments": draw_alignments(read_alignments(sweep, "train", problems)),
         "forgetting": figures.draw_forgetting(frame, means, look),

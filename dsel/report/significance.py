@@ -6,17 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import polars as pl
 
 from dsel.report.aggregate import find_partners
-from dsel.report.results import Cell, Sweep
+from dsel.report.results import Sweep
+from dsel.report.translations import read_translations
 
-SENTENCES = "translations.parquet"
 SAMPLES = 1000  # bootstrap resamples (arXiv 2109.07591 takes as many)
 LEVEL = 0.05
-PARTS = {"target": "target", "pool_": "pool"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def compare_translations(sweep: Sweep, problems: list[str]) -> list[Test]:
     for (group, base), seed in product(find_partners(sweep).items(), sweep.frame["seed"].unique().sort()):
         if (group, seed) not in cells or (base, seed) not in cells:
             continue
-        ours, theirs = (_translations(cells[name, seed], problems) for name in (group, base))
+        ours, theirs = (read_translations(cells[name, seed], problems) for name in (group, base))
         for key in ours.keys() & theirs.keys():
             if (result := _test(ours[key], theirs[key])) is not None:
                 found[group, base, *key].append(result)
@@ -55,24 +53,6 @@ def _summary(key: tuple[str, str, str, str], results: list[tuple[float, float]])
     sure = [difference for difference, p in results if p < LEVEL]
     levels = [p for _, p in results]
     return Test(*key, sum(d > 0 for d in sure), sum(d < 0 for d in sure), len(results), min(levels), max(levels))
-
-
-def _translations(cell: Cell, problems: list[str]) -> dict[tuple[str, str], pl.DataFrame]:
-    """By phase and part: columns tgt and hypothesis."""
-    found = {}
-    for phase in cell.record.get("artifacts", {}):
-        path = (cell.artifact(phase) or Path()) / SENTENCES
-        if not path.is_file():
-            continue
-        try:
-            frame = pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            problems.append(f"{cell.folder}: {SENTENCES} of {phase} cannot be read ({str(error).splitlines()[0]}); left out")
-            continue
-        for part, name in PARTS.items():
-            if len(own := frame.filter(pl.col("part") == part)):
-                found[phase, name] = own
-    return found
 
 
 def _test(ours: pl.DataFrame, theirs: pl.DataFrame) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ from dsel.report.build import build
 from dsel.report.curves import read_masking
 from dsel.report.results import read_sweep
 from dsel.report.significance import compare_translations
+from dsel.report.translations import score_domains
 
 STEPS = 90
 REFERENCES = [f"{number} small houses stand beside the old mill at street number {number * 7}" for number in range(60)]
@@ -45,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }  # fmt: skip
             hypotheses = REFERENCES if label == "mask_examples" and seed == 0 else SPOILT
             frame = {"tgt": REFERENCES, "hypothesis": hypotheses, "part": ["target"] * len(REFERENCES)}
+            frame["domain"] = ["cities" if at < 25 else "few" if at < 30 else "towns" for at in range(len(REFERENCES))]
             pl.DataFrame(frame).write_parquet(artifact / "translations.parquet")
             (cell / "result.json").write_text(json.dumps(record))
     return home / "sweep"
@@ -98,9 +100,16 @@ def test_translations_are_compared_by_sacrebleu_s_bootstrap(folder: Path) -> Non
     assert found.p_low < 0.05 < found.p_high == 1
 
 
+def test_bleu_by_domain_is_sacrebleu_s(folder: Path) -> None:
+    found = score_domains(read_sweep(folder), [])
+    assert found["domain"].unique().sort().to_list() == ["cities", "towns"]  # the third has too few sentences
+    one = found.filter((pl.col("group") == "no_mask") & (pl.col("seed") == 1) & (pl.col("domain") == "towns"))
+    assert one["bleu"].item() == BLEU().corpus_score(SPOILT[30:], [REFERENCES[30:]]).score
+
+
 def test_the_page_shows_them(folder: Path) -> None:
     page = build(folder, formats=("svg",), quiet=True).read_text(encoding="utf-8")
-    for name in ("training", "translations", "masking", "alignments"):
+    for name in ("training", "translations", "translated_domains", "masking", "alignments"):
         assert f'data-name="{name}"' in page
         assert f'id="chart-{name}"' in page
         assert (folder / "figures" / f"{name}.svg").stat().st_size > 2000
