@@ -157,6 +157,8 @@ class Step:
             started = time.perf_counter()
             weights = (other.align(method, per_token, turn, only) > 0).float()
             torch.autograd.backward(other.loss(weights, other.predicted.sum()))
+            if weights.is_cuda:
+                torch.cuda.synchronize()
             spent = time.perf_counter() - started
         for name, parameter in trainable(self.model).items():
             parameter.grad = before[name]
