@@ -6,20 +6,21 @@ the gradient of the weighted loss is made once, of the examples that have a weig
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dsel.error import InputError
 from dsel.functional.alignment import Direction, trainable
-from dsel.functional.ghost_layers import Layer, layer_for
+from dsel.functional.ghost_layers import Factors, Layer, layer_for
 
 Which = slice | torch.Tensor
 ALL = slice(None)
+Kind = TypeVar("Kind", Factors, torch.Tensor)
+Part = Factors | torch.Tensor | None  # of a call and a parameter: a matrix, a vector by token, unknown
 
 
 @dataclass
@@ -28,7 +29,6 @@ class Call:
 
     layer: Layer
     names: Mapping[str, str]  # from the layer's own name of a parameter to the model's
-    place: str
     given: torch.Tensor
     at_output: torch.Tensor | None = None
 
@@ -119,19 +119,31 @@ class Tape:
     def align(self, batch: int = 0, clean: int = 1, only: Collection[str] | None = None) -> torch.Tensor:
         """<gradient of an example's loss, gradient of the sum over the clean batch> (example,), over the parameters `only` (None: all).
         Layer by layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
-        beside = {call.place: call for call in self.batches[clean].over(only)}
-        found, rest = _each(self.batches[batch].over(only), lambda call: _pairs(call, beside.get(call.place)))
-        places = {call.place for call in rest}
-        direction = _gradient([call for call in self.batches[clean].over(only) if call.place in places])
-        return _sum([*found, *(_products(call, direction) for call in rest)])
+        mine, theirs = _parts(self.batches[batch].over(only)), _parts(self.batches[clean].over(only))
+        found, rest = [], set()
+        for name, own in mine.items():
+            value = _pairs(own, theirs.get(name, []), self.parameters[name])
+            if value is None:
+                rest.add(name)
+            else:
+                found.append(value)
+        direction = self.gradient(clean, only=rest) if rest else {}
+        return _sum([*found, *([self.products(direction, batch)] if rest else [])])
 
     def norms(self, batch: int = 0, only: Collection[str] | None = None) -> torch.Tensor:
         """The norm of an example's gradient (example,)."""
-        found, rest = _each(self.batches[batch].over(only), lambda call: call.layer.squares(*call.rows(), call.names))
+        found, rest = [], set()
+        for name, own in _parts(self.batches[batch].over(only)).items():
+            value = _squares(own)
+            if value is None:
+                rest.add(name)
+            else:
+                found.append(value)
         num = self.batches[batch].num_examples
-        for example in range(num if rest else 0):  # tied weights, and layers of unknown kind
-            own = _gradient(rest, slice(example, example + 1))
-            found.append(torch.nn.functional.one_hot(torch.tensor(example), num) * sum(part.square().sum() for part in own.values()))
+        calls = self.batches[batch].over(rest)
+        for example in range(num if calls else 0):  # layers of unknown kind
+            own_gradient = _gradient(calls, slice(example, example + 1))
+            found.append(torch.nn.functional.one_hot(torch.tensor(example), num) * sum(p.square().sum() for p in own_gradient.values()))
         return _sum(found).sqrt()
 
     def _recorder(self, layer: Layer, names: Mapping[str, str], place: str) -> Any:
@@ -151,7 +163,7 @@ class Tape:
                 return output
             if not output.requires_grad:  # nothing before it is trained: the backward pass ends here
                 output = output.detach().requires_grad_().clone()
-            call = Call(layer, names, place, given[0].detach())
+            call = Call(layer, names, given[0].detach())
             output.register_hook(lambda gradient: setattr(call, "at_output", gradient.detach()))
             batch.calls.append(call)
             return output
@@ -185,18 +197,45 @@ def _kept(weights: torch.Tensor | None) -> tuple[Which, torch.Tensor | None, tor
     return (rows, values[0], None) if bool((values == values[0]).all()) else (rows, None, values)
 
 
-def _each(calls: Sequence[Call], work: Callable[[Call], torch.Tensor | None]) -> tuple[list[torch.Tensor], list[Call]]:
-    """What `work` gives for each call, and the calls for which it gives nothing or whose weights stand in others as well."""
-    uses = Counter(name for call in calls for name in call.names.values())
-    found, rest = [], []
+def _parts(calls: Sequence[Call]) -> dict[str, list[Part]]:
+    """By the model's name of a parameter, what each call of a layer that holds it has to do with it: tied weights have several."""
+    found: dict[str, list[Part]] = {}
     for call in calls:
-        is_alone = all(uses[name] == 1 for name in call.names.values())  # else products between calls would be missed
-        value = work(call) if is_alone else None
-        if value is None:
-            rest.append(call)
-        else:
-            found.append(value)
-    return found, rest
+        known: dict[str, Part] = {**call.layer.factors(*call.rows()), **call.layer.vectors(*call.rows())}
+        for own, name in call.names.items():
+            found.setdefault(name, []).append(known.get(own))
+    return found
+
+
+def _pairs(mine: Sequence[Part], clean: Sequence[Part], parameter: torch.Tensor) -> torch.Tensor | None:
+    """<an example's gradient by a parameter, the sum of the clean ones'> (example,) without that sum; None where there is no way, or where
+    pairs of tokens take more operations than the sum does."""
+    vectors, others = _all(torch.Tensor, mine), _all(torch.Tensor, clean)
+    if vectors and others:
+        direction = _sum(other.sum((0, 1)) for other in others)
+        return _sum(vector.sum(1) @ direction for vector in vectors)
+    matrices, beside = _all(Factors, mine), _all(Factors, clean)
+    if not matrices or not beside:
+        return None
+    pairs = [(one.flat(), other.flat()) for one in matrices for other in beside]
+    by_sum = sum(part.num_tokens for part in (*matrices, *beside) if part.is_dense) * parameter.numel()
+    if sum(one.num_products(other) for one, other in pairs) > by_sum:
+        return None
+    return _sum(one.times(other).view(len(matrices[0].columns), -1).sum(1) for one, other in pairs)
+
+
+def _squares(mine: Sequence[Part]) -> torch.Tensor | None:
+    """Squared norm of each example's gradient by a parameter (example,); None where there is no way but to make it."""
+    vectors, matrices = _all(torch.Tensor, mine), _all(Factors, mine)
+    if vectors:
+        return _sum(vector.sum(1) for vector in vectors).square().sum(1)
+    return _sum(one.times(other).sum((1, 2)) for one in matrices for other in matrices) if matrices else None
+
+
+def _all(kind: type[Kind], parts: Sequence[Part]) -> list[Kind]:
+    """The parts, if all are of this kind; else none."""
+    found = [part for part in parts if isinstance(part, kind)]
+    return found if len(found) == len(parts) else []
 
 
 def _gradient(calls: Sequence[Call], which: Which = ALL, weights: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -215,10 +254,6 @@ def _gradient(calls: Sequence[Call], which: Which = ALL, weights: torch.Tensor |
 
 def _products(call: Call, direction: Direction) -> torch.Tensor:
     return call.layer.products(*call.rows(), {mine: direction[name] for mine, name in call.names.items() if name in direction})
-
-
-def _pairs(call: Call, clean: Call | None) -> torch.Tensor | None:
-    return None if clean is None else call.layer.pairs(call.rows(), clean.rows(), call.names)
 
 
 def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,11 +12,51 @@ import torch.nn.functional as F
 from dsel.error import InputError
 
 Own = Mapping[str, torch.Tensor]  # by the layer's name of a parameter
-Recorded = tuple[torch.Tensor, torch.Tensor]  # a layer's input, and the gradient at its output
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A matrix's gradient as a sum over tokens of rows times columns: `rows` (example, token, rows), or (example, token) the number of the
+    only row; `columns` (example, token, columns)."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all examples."""
+        return self.columns.shape[0] * self.columns.shape[1]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether tokens have more than one row."""
+        return self.rows.ndim == 3
+
+    def flat(self) -> Factors:
+        """All examples' tokens as those of one."""
+        return Factors(self.rows.flatten(0, 1)[None], self.columns.flatten(0, 1)[None])
+
+    def times(self, other: Factors) -> torch.Tensor:
+        """Inner products of tokens' parts of the gradient (example, token, token of `other`)."""
+        return self._rows_times(other) * (self.columns @ other.columns.mT)
+
+    def _rows_times(self, other: Factors) -> torch.Tensor:
+        if self.is_dense and other.is_dense:
+            return self.rows @ other.rows.mT
+        if self.is_dense:
+            return self.rows.gather(2, other.rows[:, None].expand(-1, self.rows.shape[1], -1))
+        if other.is_dense:
+            return other._rows_times(self).mT
+        return (self.rows[:, :, None] == other.rows[:, None]).to(self.columns.dtype)
+
+    def num_products(self, other: Factors) -> int:
+        """Multiplications of `times`, flat."""
+        width = self.columns.shape[2] + (self.rows.shape[2] if self.is_dense and other.is_dense else 1)
+        return self.num_tokens * other.num_tokens * width
 
 
 class Layer(Protocol):
-    """`given` (example, ..., in), `at_output` (example, ..., out); `names` are those of its parameters that count."""
+    """`given` (example, ..., in), `at_output` (example, ..., out)."""
 
     def gradient(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of the sum over all examples, by parameter."""
@@ -26,13 +66,12 @@ class Layer(Protocol):
         """<an example's gradient, direction> (example,), over the parameters in `direction`."""
         ...
 
-    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
-        """<an example's gradient, the sum of the clean ones'> (example,) without that sum, by pairs of their tokens; None where
-        that takes more operations than the sum does."""
+    def factors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, Factors]:
+        """Of the parameters that are matrices."""
         ...
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
-        """Squared norm of each example's gradient (example,); None where there is no way but to make each gradient."""
+    def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Gradients by the tokens (example, token, size) of the parameters that are vectors."""
         ...
 
 
@@ -56,26 +95,12 @@ class Linear:
             found = found + y @ direction["bias"]
         return found.view(len(given), -1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
-        (x, y), (other_x, other_y) = _flat(*examples), _flat(*clean)
-        by_pairs = len(x) * len(other_x) * (x.shape[1] + y.shape[1])
-        if by_pairs > (len(x) + len(other_x)) * x.shape[1] * y.shape[1]:
-            return None
-        found = torch.zeros(len(x), device=x.device)
-        if "weight" in names:
-            found = found + ((x @ other_x.T) * (y @ other_y.T)).sum(1)
-        if "bias" in names:
-            found = found + y @ other_y.sum(0)
-        return found.view(len(examples[0]), -1).sum(1)
+    def factors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, Factors]:
+        x, y = _by_token(given), _by_token(at_output)
+        return {"weight": Factors(x, y) if self.transposed else Factors(y, x)}
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
-        x, y = (_wide(values).reshape(len(values), -1, values.shape[-1]) for values in (given, at_output))
-        found = torch.zeros(len(x), device=x.device)
-        if "weight" in names:
-            found = found + ((x @ x.mT) * (y @ y.mT)).sum((1, 2))
-        if "bias" in names:
-            found = found + y.sum(1).square().sum(1)
-        return found
+    def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"bias": _by_token(at_output)}
 
 
 @dataclass(frozen=True)
@@ -93,13 +118,12 @@ class Embedding:
         products = (direction["weight"][given.flatten()] * self._masked(given, at_output)).sum(1)
         return products.view(len(given), -1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
-        return None
-
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
+    def factors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, Factors]:
         rows = given.reshape(len(given), -1)
-        y = self._masked(given, at_output).view(*rows.shape, -1)
-        return ((rows[:, :, None] == rows[:, None]) * (y @ y.mT)).sum((1, 2))
+        return {"weight": Factors(rows, self._masked(given, at_output).view(*rows.shape, -1))}
+
+    def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {}
 
     def _masked(self, given: torch.Tensor, at_output: torch.Tensor) -> torch.Tensor:
         y = _wide(at_output).flatten(0, -2)
@@ -123,15 +147,12 @@ class LayerNorm:
             found = found + factor @ direction[name] if name in direction else found
         return found.view(len(given), -1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
-        return None
+    def factors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, Factors]:
+        return {}
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
+    def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         x, y = self._normalised(given, at_output)
-        found = torch.zeros(len(given), device=x.device)
-        for name, factor in (("weight", x * y), ("bias", y)):
-            found = found + factor.view(len(given), -1, x.shape[1]).sum(1).square().sum(1) if name in names else found
-        return found
+        return {"weight": (x * y).view(len(given), -1, x.shape[1]), "bias": y.view(len(given), -1, y.shape[1])}
 
     def _normalised(self, given: torch.Tensor, at_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = _flat(given, at_output)
@@ -155,11 +176,11 @@ class Other:
         moved = torch.func.jvp(lambda some: torch.func.functional_call(self.module, some, (given,)), (own,), (along,))[1]
         return (_wide(moved) * _wide(at_output)).flatten(1).sum(1)
 
-    def pairs(self, examples: Recorded, clean: Recorded, names: Collection[str]) -> torch.Tensor | None:
-        return None
+    def factors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, Factors]:
+        return {}
 
-    def squares(self, given: torch.Tensor, at_output: torch.Tensor, names: Collection[str]) -> torch.Tensor | None:
-        return None
+    def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {}
 
     def _parameters(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self.module.named_parameters(recurse=False)}
@@ -191,3 +212,8 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
 def _flat(given: torch.Tensor, at_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Input (example * ..., in) and gradient (example * ..., out)."""
     return _wide(given).flatten(0, -2), _wide(at_output).flatten(0, -2)
+
+
+def _by_token(values: torch.Tensor) -> torch.Tensor:
+    """(example, token, size)."""
+    return _wide(values).reshape(len(values), -1, values.shape[-1])
