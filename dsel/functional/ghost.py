@@ -221,7 +221,7 @@ def _pairs(mine: Sequence[Part], clean: Sequence[Part], parameter: torch.Tensor)
     by_sum = sum(part.num_tokens for part in (*matrices, *beside) if part.is_dense) * parameter.numel()
     if sum(one.num_products(other) for one, other in pairs) > by_sum:
         return None
-    return _sum(one.times(other).view(len(matrices[0].columns), -1).sum(1) for one, other in pairs)
+    return _sum(one.times(other).sum(2) for one, other in pairs).view(len(matrices[0].columns), -1).sum(1)
 
 
 def _squares(mine: Sequence[Part]) -> torch.Tensor | None:

@@ -22,6 +22,7 @@ from transformers import (
 from dsel.error import InputError
 from dsel.functional.alignment import by_double_backward, by_finite_difference, by_jvp, by_loop, gradient, trainable
 from dsel.functional.ghost import Tape
+from dsel.functional.ghost_layers import Factors
 
 VOCABULARY, ROWS, LENGTH = 13, 5, 6
 SIZE: dict[str, Any] = {"vocab_size": VOCABULARY}
@@ -138,6 +139,42 @@ def test_over_some_parameters_only(kind: str, pattern: str) -> None:
     each = [gradient(model, losses(model)[row].sum()) for row in range(ROWS)]
     norms = torch.stack([torch.cat([own[name].flatten() for name in direction]).norm() for own in each])
     torch.testing.assert_close(tape.norms(0, direction.keys()), norms, **close, check_dtype=False)
+
+
+@pytest.mark.parametrize("mine", ["dense", "rows"])
+@pytest.mark.parametrize("theirs", ["dense", "rows"])
+def test_factors_multiply_as_the_matrices_do(mine: str, theirs: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def factors(kind: str, tokens: int) -> tuple[Factors, torch.Tensor]:
+        """And what they stand for (example, token, rows, columns)."""
+        columns = torch.randn(3, tokens, 4, generator=generator)
+        number = torch.randint(6, (3, tokens), generator=generator)
+        dense = torch.randn(3, tokens, 6, generator=generator) if kind == "dense" else torch.nn.functional.one_hot(number, 6).float()
+        return Factors(dense if kind == "dense" else number, columns), torch.einsum("btr,btc->btrc", dense, columns)
+
+    (one, first), (other, second) = factors(mine, 5), factors(theirs, 2)
+    torch.testing.assert_close(one.times(other), torch.einsum("btrc,bsrc->bts", first, second))
+    flat = torch.einsum("trc,src->ts", first.flatten(0, 1), second.flatten(0, 1))
+    torch.testing.assert_close(one.flat().times(other.flat())[0], flat)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_tied_weights_by_pairs_of_tokens(padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings of both sides and the output share one matrix: all nine products of theirs, where they are fewer operations."""
+    taken = []
+    monkeypatch.setattr(Factors, "times", lambda self, other, times=Factors.times: taken.append(1) or times(self, other))
+    model, tokens = make("marian", 0.0, True, torch.float64)
+    if not padded:
+        tokens[1, 4:] = 5
+    tape = ghost(model, tokens)
+    for batch in tape.batches:
+        monkeypatch.setattr(batch, "over", lambda only, calls=batch.calls: [c for c in calls if "model.shared.weight" in c.names.values()])
+    monkeypatch.setattr(Factors, "num_products", lambda self, other: 0)
+    direction = {"model.shared.weight": gradient(model, token_losses(model, tokens).sum())["model.shared.weight"]}
+    expected = by_loop(model, token_losses(model, tokens).sum(1), direction)
+    torch.testing.assert_close(tape.align(0, 0), expected, rtol=1e-9, atol=1e-9, check_dtype=False)
+    assert len(taken) == 9
 
 
 def small(kind: str = "gpt2") -> tuple[torch.nn.Module, torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
