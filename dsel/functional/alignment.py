@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 Direction = Mapping[str, torch.Tensor]
 """By name of a trainable parameter, a tensor of its shape; one that is missing counts as zeros. Tied parameters stand under their first
@@ -63,7 +65,7 @@ def by_jvp(model: torch.nn.Module, losses: Losses, direction: Direction) -> tupl
     Errors: an operation without a forward derivative, such as attention that a package of its own has fused.
     """
     _load_derivatives()
-    with _padding_held(model), plain_attention(), forward_ad.dual_level():
+    with _padding_held(model), plain_attention(), forward_ad.dual_level(), _LinearTogether():
         duals = {f"model.{name}": _dual(p, direction[name]) for name, p in _along(model, direction).items()}
         found = torch.func.functional_call(_Bound(model, losses), duals, ())
         values, slopes = forward_ad.unpack_dual(found)  # type: ignore[no-untyped-call]
@@ -115,6 +117,33 @@ def _padding_held(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class _LinearTogether(TorchFunctionMode):
+    """Dual numbers through a linear layer with the two products of its derivative added up in place, and without a graph of them: nothing
+    is differentiated by a derivative here."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is torch.nn.functional.linear and len(args) >= 2 and not kwargs:
+            return _linear(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def _linear(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    (x, x_slope), (w, w_slope) = (forward_ad.unpack_dual(value) for value in (given, weight))  # type: ignore[no-untyped-call]
+    b, b_slope = (None, None) if bias is None else forward_ad.unpack_dual(bias)  # type: ignore[no-untyped-call]
+    value = torch.nn.functional.linear(x, w, b)
+    with torch.no_grad():
+        slope = None if x_slope is None else torch.nn.functional.linear(x_slope, w)
+        if w_slope is not None:
+            flat = x.reshape(-1, x.shape[-1])
+            if slope is None:
+                slope = torch.nn.functional.linear(x, w_slope)
+            else:
+                slope.view(-1, slope.shape[-1]).addmm_(flat, w_slope.T)
+        if b_slope is not None:
+            slope = b_slope.expand_as(value).clone() if slope is None else slope.add_(b_slope)
+    return value if slope is None else _dual(value, slope)
 
 
 @cache
