@@ -24,19 +24,18 @@ from table import Row, print_json, show
 from dsel.artifact import Store, fingerprint
 from dsel.data.installed_docs import InstalledDocs
 from dsel.executor.local import Local
-from dsel.functional.blocks import gather_blocks, num_blocks
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.blocks import flat_tokens, gather_blocks, num_blocks
 from dsel.functional.peak_memory import peak_mb
 from dsel.functional.schedule import multiplier
 from dsel.model.causal_lm import CausalLM
-from dsel.objective import LanguageModeling
+from dsel.objective.blocks import Blocks
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.phase.score import SHARD_SIZE, map_pool
 from dsel.pool import TOKENS, Pool, fingerprint_table
 from dsel.protocol import FittedScore
 from dsel.scorer.cds import LossDifference
 from dsel.scorer.perplexity import MeanLogLikelihood
 from dsel.tokens import tokenize
-from dsel.training.batches import Batches
 from dsel.training.fit import Plan, fit
 
 PACKAGES = ("sklearn", "scipy")  # documents of all lengths, from a line up
@@ -69,7 +68,7 @@ def make_pool(documents: int) -> tuple[CausalLM, Pool, int]:
     pool = Pool("source", table, fingerprint_table(table))
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = model.tokenizer(pool)
-        tokenized = tokenize(pool, tokenizer, Store(Path(folder)), fingerprint("benchmark"))
+        tokenized = tokenize(pool, tokenizer, OBJECTIVE.sides, Store(Path(folder)), fingerprint("benchmark"))
         table = tokenized.table.combine_chunks()
     return model, Pool("source", table, pool.fingerprint), len(tokenizer)
 
@@ -98,7 +97,7 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: statistics.median(spent) for name, spent in taken.items()}
 
 
-def train_bare(model: torch.nn.Module, batches: Batches, steps: int) -> None:
+def train_bare(model: torch.nn.Module, batches: Blocks, steps: int) -> None:
     """The floor: the loop that one would write by hand."""
     model.train()
     optimizer = OPTIMIZER(model.parameters())
@@ -114,7 +113,7 @@ def train_bare(model: torch.nn.Module, batches: Batches, steps: int) -> None:
         schedule.step()
 
 
-def train_ours(model: torch.nn.Module, batches: Batches, steps: int) -> None:
+def train_ours(model: torch.nn.Module, batches: Blocks, steps: int) -> None:
     """The same steps by `fit`: Lightning, curve and progress included, without measuring on held-out data."""
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, gradient_clip_val=1.0)
     plan = Plan(steps, schedule="cosine", warmup=10, every=steps)
@@ -124,7 +123,7 @@ def train_ours(model: torch.nn.Module, batches: Batches, steps: int) -> None:
 def measure_training(size: Size) -> Row:
     """Tokens a second in training, over those of the bare loop."""
     recipe, pool, vocabulary = make_pool(size.documents)
-    batches = Batches({"source": (pool, 1.0)}, recipe.context, 16, 0)
+    batches = Blocks({"source": (pool, 1.0)}, recipe.context, 16, 0)
     models = {name: make_model(recipe, vocabulary) for name in ("ours", "bare")}
     works = {
         "ours": lambda: train_ours(models["ours"], batches, size.steps),

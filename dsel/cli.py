@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dsel.error import InputError
 
@@ -30,11 +30,18 @@ failures: dict[str, dict[str, Any]] = {}  # by folder: the cells that failed, an
 
 def register_resolvers() -> None:
     """`${run_name:...}`: overrides as a folder name; `${wandb_offline:}`: true unless logged in; `${times:a,b}`: a product;
-    `${given:key}`: whether it is not null."""
+    `${given:key}`: whether it is not null; `${without:list,a,b}`: the list without these; `${mapping:key,value}`: {key: value}."""
     OmegaConf.register_new_resolver("given", lambda value: value is not None, replace=True)
+    OmegaConf.register_new_resolver("without", without, replace=True)
+    OmegaConf.register_new_resolver("mapping", lambda key, value: {key: value}, replace=True)
     OmegaConf.register_new_resolver("times", lambda a, b: float(a) * float(b), replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
+
+
+def without(names: ListConfig, *others: str) -> ListConfig:
+    """The names but for the others."""
+    return ListConfig([name for name in names if name not in others])
 
 
 def run_name(overrides: str) -> str:

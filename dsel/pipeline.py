@@ -71,7 +71,7 @@ class Run:
 
     def world(self, store: Store) -> World:
         """Prepare the corpus and the tokenizer, or find them."""
-        from dsel.objective import LanguageModeling
+        from dsel.objective.language_modeling import LanguageModeling
 
         config, split = self.config, build(self.config["split"], self.config["allow"])
         data, found = store.get("corpus", self.keys["corpus"], lambda folder: corpora.prepare(self.data.read(), split, folder))
@@ -97,7 +97,7 @@ class Run:
             config["seed"],
             corpus,
             model,
-            LanguageModeling(),
+            model.objective if model else LanguageModeling(),
             executor,
             store,
             stream,
@@ -162,6 +162,7 @@ def _step(phase: Phase, state: State, world: World, store: Store) -> State:
 
 def _say_corpus(corpus: corpora.Corpus, found: bool) -> None:
     kept = ", ".join(f"{name} {len(pool)}" for name, pool in corpus.pools().items() if len(pool))
+    same = corpus.record["facts"].get("same_on_both_sides")
     lost = [f"{count} {reason} ({side})" for side, by in corpus.record["dropped"].items() for reason, count in by.items()]
     log.info(
         "%-10s %s  documents: %s; left out: %s",
@@ -170,6 +171,8 @@ def _say_corpus(corpus: corpora.Corpus, found: bool) -> None:
         kept,
         ", ".join(lost) or "none",
     )
+    if same:
+        log.warning("%d of the source's pairs have the same text on both sides; untranslated ones teach copying", same)
 
 
 def _load_tokenizer(folder: Path) -> Any:

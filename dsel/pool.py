@@ -20,6 +20,9 @@ DOMAIN = "domain"
 ROW = "dsel_row"  # row of the unit in the file, or list, that the user gave
 PLANTED = "dsel_planted"  # true for target documents that were hidden in the pool on purpose
 NAME = "dsel_name"  # the hash of the text as it was scored
+SRC, TGT = "src", "tgt"  # the sides of a pair; `text` then holds both
+SOURCE_TOKENS = "dsel_source_tokens"
+NOISE = "dsel_noise"  # the kind of planted noise, null where a pair is right
 TOKENS = "dsel_tokens"  # token ids, added by `dsel.tokens.tokenize`
 
 

@@ -6,7 +6,7 @@ source + target ──> score ──> select ──> train ──> evaluate ─�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -23,7 +23,7 @@ from dsel.scores import Scores
 from dsel.selection import Selection
 from dsel.sieve import Sieve
 from dsel.state import State
-from dsel.tokens import tokenize
+from dsel.tokens import Side, tokenize
 
 if TYPE_CHECKING:
     import torch
@@ -89,10 +89,99 @@ class Phase(Protocol):
 
 
 class Objective(Protocol):
-    """The one thing that knows the data format. `tokens` (batch, time) ints; padding is `IGNORE`."""
+    """The one thing that knows the data format: what a batch is, and how examples become one."""
 
-    def token_losses(self, model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict."""
+    @property
+    def sides(self) -> Mapping[str, Side]:
+        """By its name, every column of tokens, and what it is made of. Those that are predicted are `dsel_tokens`."""
+        ...
+
+    def token_losses(self, model: torch.nn.Module, batch: Any, smoothing: float = 0.0) -> torch.Tensor:
+        """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict. `smoothing` of the labels."""
+        ...
+
+    def predicted(self, batch: Any) -> torch.Tensor:
+        """Which of the losses (batch, time) are of tokens."""
+        ...
+
+    def batches(self, pools: Mapping[str, tuple[Pool, float]], context: int, batch_size: int, seed: int) -> Any:
+        """A torch dataset with a training batch by step, of about `batch_size` times `context` tokens from all pools by their shares."""
+        ...
+
+    def join(self, batches: Sequence[Any]) -> Any:
+        """Batches one below the other, padded to one width."""
+        ...
+
+    def rows(self, table: pa.Table, context: int, tokens_per_batch: int) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
+        """Every predicted token of every example once: the example of each row (row,), and the batch."""
+        ...
+
+    def some(self, table: pa.Table, count: int, context: int) -> Iterator[Any]:
+        """Batches of about `count` times `context` tokens in all, evenly from the whole."""
+        ...
+
+
+Turn = Callable[[Mapping[str, "torch.Tensor"]], Mapping[str, "torch.Tensor"]]
+"""From a gradient, by parameter, to a direction."""
+
+
+class OnlineStep(Protocol):
+    """A training step as an online selector sees it."""
+
+    number: int
+    """Of the run's steps."""
+
+    @property
+    def losses(self) -> torch.Tensor:
+        """Of each token (example, time)."""
+        ...
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """Which of them are of tokens (example, time)."""
+        ...
+
+    def names(self, pattern: str) -> frozenset[str]:
+        """Of the parameters in whose names the regular expression is found. Errors: there are none."""
+        ...
+
+    def align(self, method: str, per_token: bool, turn: Turn | None = None, only: Collection[str] | None = None) -> torch.Tensor:
+        """<gradient of an example's loss, that of the clean batch> (example,), or of each token's (example, time), over the parameters
+        `only` (None: all). `turn` makes of the clean gradient what is aligned with."""
+        ...
+
+    def norms(self, only: Collection[str] | None = None) -> torch.Tensor:
+        """The norm of each example's gradient (example,)."""
+        ...
+
+    def precondition(self, direction: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """What Adam makes of a gradient: divided by the root of its mean square."""
+        ...
+
+    def cheapest(self, per_token: bool, turn: Turn | None = None, only: Collection[str] | None = None) -> str:
+        """The exact method that takes the least time on this step."""
+        ...
+
+
+Weigh = Callable[[OnlineStep], "torch.Tensor"]
+"""Gives examples (example,) or tokens (example, time) of a step a weight of at least 0; 0 drops."""
+
+
+class OnlineSelector(Protocol):
+    """Chooses inside of the training step: selecting is weighting the loss."""
+
+    @property
+    def clean_share(self) -> float:
+        """Tokens of clean data that it wants beside a training batch, of those of that batch; 0: none."""
+        ...
+
+    @property
+    def normaliser(self) -> str:
+        """What the weighted loss is divided by: "all" tokens, or those that are "kept"."""
+        ...
+
+    def begin(self, seed: int) -> Weigh:
+        """What weighs the steps of one training, with whatever it remembers from one to the next."""
         ...
 
 
@@ -144,6 +233,11 @@ class Model(Protocol):
     context: int
     """Tokens per training block, and the most that one scoring row may hold."""
 
+    @property
+    def objective(self) -> Objective:
+        """What it learns."""
+        ...
+
     def build(self, vocab_size: int) -> torch.nn.Module:
         """A model ready to train; random parts are drawn from torch's generator, which the caller has seeded."""
         ...
@@ -184,7 +278,7 @@ class World:
         """The pool with its `dsel_tokens` column, computed once. Errors: the run has no model, hence no tokenizer."""
         if self.tokenizer is None:
             raise InputError(f"phase {self.name}: needs tokens, but the run has no model; set model=tiny or another one")
-        return tokenize(pool, self.tokenizer, self.store, self.tokenizer_key)
+        return tokenize(pool, self.tokenizer, self.objective.sides, self.store, self.tokenizer_key)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.artifact import Store, fingerprint
-from dsel.pool import TEXT, TOKENS, Pool, read_table, write_batches
+from dsel.error import InputError
+from dsel.pool import TEXT, Pool, read_table, write_batches
 from dsel.progress import progress
 
 if TYPE_CHECKING:
@@ -21,29 +22,51 @@ if TYPE_CHECKING:
 BATCH = 2048  # documents handed to the tokenizer at once
 
 
-def text_batches(pool: Pool) -> Iterator[list[str]]:
+@dataclass(frozen=True)
+class Side:
+    """A column of text that becomes one of tokens: with a start token (`begin`), an end token (`end`)."""
+
+    column: str
+    begin: bool = False
+    end: bool = False
+    is_target: bool = False  # of a translation: some tokenizers have another vocabulary for it
+
+
+def text_batches(pool: Pool, column: str = TEXT) -> Iterator[list[str]]:
     """The pool's texts, some thousand at a time."""
-    for batch in pool.table.select([TEXT]).to_batches(max_chunksize=BATCH):
+    for batch in pool.table.select([column]).to_batches(max_chunksize=BATCH):
         yield batch.column(0).to_pylist()
 
 
-def tokenize(pool: Pool, tokenizer: PreTrainedTokenizerBase, store: Store, key: str) -> Pool:
-    """The pool with its `dsel_tokens` column: a start token, then the text's tokens. `key` identifies the tokenizer."""
+def tokenize(pool: Pool, tokenizer: PreTrainedTokenizerBase, sides: Mapping[str, Side], store: Store, key: str) -> Pool:
+    """The pool with a column of tokens for each of `sides`. `key` identifies the tokenizer. Errors: a column is not there."""
+    for side in sides.values():
+        if side.column not in pool.table.column_names:
+            raise InputError(f"{pool.name}: no column {side.column!r}, which the model reads; give data with it, or another model=")
 
     def build(folder: Path) -> None:
-        write_batches(pa.schema({TOKENS: _token_type(tokenizer)}), _encode(pool, tokenizer), folder / "tokens.arrow")
+        schema = pa.schema(dict.fromkeys(sides, _token_type(tokenizer)))
+        write_batches(schema, _encode(pool, Tokenize(tokenizer, sides)), folder / "tokens.arrow")
 
     folder, _ = store.get("tokens", fingerprint(pool.fingerprint, key), build)
-    tokens = read_table(folder / "tokens.arrow")[TOKENS]
-    return Pool(pool.name, pool.table.append_column(TOKENS, tokens), pool.fingerprint)
+    table, tokens = pool.table, read_table(folder / "tokens.arrow")
+    for name in sides:
+        table = table.append_column(name, tokens[name])
+    return Pool(pool.name, table, pool.fingerprint)
 
 
 def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id that opens every document: the tokenizer's bos, else eos, else cls, else 0."""
-    for candidate in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id):
-        if isinstance(candidate, int):
-            return candidate
-    return 0
+    return _first_of(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id)
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that ends a sentence: the tokenizer's eos, else sep, else 0."""
+    return _first_of(tokenizer.eos_token_id, tokenizer.sep_token_id)
+
+
+def _first_of(*candidates: object) -> int:
+    return next((candidate for candidate in candidates if isinstance(candidate, int)), 0)
 
 
 def _token_type(tokenizer: PreTrainedTokenizerBase) -> pa.DataType:
@@ -52,36 +75,43 @@ def _token_type(tokenizer: PreTrainedTokenizerBase) -> pa.DataType:
 
 @dataclass(frozen=True)
 class Tokenize:
-    """Maps a batch of documents to the same with its `dsel_tokens` column."""
+    """Maps a batch of documents to the same with its columns of tokens."""
 
     tokenizer: PreTrainedTokenizerBase
+    sides: Mapping[str, Side]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Any table with `text`."""
-        lists = [self.lists(part.column(0).to_pylist()) for part in batch.select([TEXT]).to_batches(max_chunksize=BATCH)]
-        return batch.append_column(TOKENS, pa.chunked_array(lists, pa.list_(_token_type(self.tokenizer).value_type)))
+        """Any table with the sides' columns of text."""
+        kind = _token_type(self.tokenizer)
+        for name, side in self.sides.items():
+            lists = [self.lists(part.column(0).to_pylist(), side) for part in batch.select([side.column]).to_batches(max_chunksize=BATCH)]
+            batch = batch.append_column(name, pa.chunked_array(lists, pa.list_(kind.value_type)))
+        return batch
 
-    def lists(self, texts: list[str]) -> pa.ListArray:
+    def lists(self, texts: list[str], side: Side) -> pa.ListArray:
         """Token ids (document,) of texts."""
-        start, kind = start_token(self.tokenizer), _token_type(self.tokenizer)
-        encoded = [[start, *ids] for ids in _ids(self.tokenizer, texts)]
+        begin, end = [start_token(self.tokenizer)] * side.begin, [end_token(self.tokenizer)] * side.end
+        encoded = [[*begin, *ids, *end] for ids in _ids(self.tokenizer, texts, side.is_target)]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
         np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
         flat: npt.NDArray[np.int64] = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encoded])
-        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind.value_type))
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(_token_type(self.tokenizer).value_type))
 
 
-def _encode(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> Iterator[pa.RecordBatch]:
-    lists = Tokenize(tokenizer).lists
+def _encode(pool: Pool, tokenize: Tokenize) -> Iterator[pa.RecordBatch]:
+    columns = [side.column for side in tokenize.sides.values()]
     with progress("tokenize", len(pool), "documents") as bar:
-        for texts in text_batches(pool):
-            yield pa.record_batch({TOKENS: lists(texts)})
-            bar.advance(len(texts))
+        for batch in pool.table.select(columns).to_batches(max_chunksize=BATCH):
+            texts = [column.to_pylist() for column in batch.columns]
+            lists = {name: tokenize.lists(own, side) for (name, side), own in zip(tokenize.sides.items(), texts, strict=True)}
+            yield pa.record_batch(lists)
+            bar.advance(batch.num_rows)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], is_target: bool) -> list[list[int]]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # no length warning, no masks that nobody asked for
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    given = {"text_target": texts} if is_target else {"text": texts}
+    ids: list[list[int]] = tokenizer(**given, add_special_tokens=False, verbose=False)["input_ids"]
     return ids

@@ -23,6 +23,7 @@ from dsel import corpus as corpora
 from dsel.artifact import Store
 from dsel.corpus import Split
 from dsel.executor.local import Local
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.phase.choose import Choose
 from dsel.phase.scan import Scan
 from dsel.phase.write import Write
@@ -112,7 +113,7 @@ def select(
     stream = getattr(data, "stream", None) or PoolStream(corpus.source, corpus.record["facts"].get("columns"))
     config = {"phases": {"score": {"scorer": repr(scorer), "tokens": tokenizer is not None}}, "model": None}  # else what pieces hang on
     nothing: Any = None
-    world = World("", 0, corpus, nothing, nothing, executor or Local(2), store, stream, tokenizer, "", config)
+    world = World("", 0, corpus, nothing, LanguageModeling(), executor or Local(2), store, stream, tokenizer, "", config)
     phases = {
         "score": Scan(scorer or Length(), nothing, count_tokens=tokenizer is not None),
         "select": Choose(selector or ByScore(), budget or Budget(units=5)),

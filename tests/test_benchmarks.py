@@ -17,6 +17,9 @@ PROMISED = {
         "cds_vs_dense", "knn_vs_faiss", "peak_mb_10gb", "time_growth",
     ],
     "choose.py": ["count_s_billion", "choose_s_billion"],
+    "masked_step.py": [
+        "sentence_vs_plain", "sentence_small_clean_vs_plain", "token_vs_plain", "loop_vs_plain", "sentence_peak_mb", "plain_peak_mb",
+    ],
     "sample_size.py": ["dsir_50_300", "domain_classifier_50_300", "bm25_50_3000"],
 }  # fmt: skip
 

@@ -77,7 +77,7 @@ def test_help_lists_groups_options_and_keys() -> None:
         ("bugdet.units=3", "bugdet.units: no such key, did you mean budget.units?"),
         ("lr=3", "lr: no such key, did you mean optimizer.lr?"),
         ("scorer=cdss", "scorer=cdss: no such option, did you mean cds?; there are bm25, cds, combination, complementary_gradient"),
-        ("experiment=dmeo", "experiment=dmeo: no such option, did you mean demo?; there are complementarity, demo, scorers, select"),
+        ("experiment=dmeo", "experiment=dmeo: no such option, did you mean demo?; there are complementarity, complementarity_mt, demo"),
         ("trainer=cpu", "trainer=cpu: no such option, did you mean gpu?; there are debug, default, gpu"),
         ("+sourc=1", "sourc: no such key, did you mean source?"),
         ("++scorr=cds", "scorr: no such key, did you mean scorer?"),
@@ -89,7 +89,9 @@ def test_a_mistake_in_a_key_or_an_option(wrong: str, answer: str) -> None:
 
 
 def test_a_mistake_in_an_option_of_an_experiment() -> None:
-    assert dsel("experiment=demo", "arm=cdss").error.startswith("arm=cdss: no such option, did you mean cds?; there are bm25, cds,")
+    assert dsel("experiment=demo", "arm=cdss").error.startswith(
+        "arm=cdss: no such option, did you mean cds?; there are add_clean, bm25, cds,"
+    )
     assert dsel("experiment=demo", "phases.pretrain.untill=1").error.startswith("phases.pretrain.untill: no such key, did you mean phases.")
 
 

@@ -13,10 +13,34 @@ from made_up_corpus import write_files
 
 from dsel import cli
 
+MASKS = ("examples", "loss", "plain", "random", "tokens")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml") if path.stem != "select")
 PHASES = [f"phases.{name}.every=2" for name in ("pretrain", "continue", "finetune")]
+PAIRS = [
+    "data.num_source=150", "data.num_target=60", "model.num_layers=1", "model.dim=16", "model.ffn_dim=32", "model.num_heads=2",
+    "model.vocab_size=300", "model.context=24", "steps.total=6", "steps.finetune=4", "trainer=debug",
+]  # fmt: skip
+BLEU = ["phases.{}.num_beams=1", "phases.{}.max_pairs=10"]
+SMALL = {  # experiments that are not the three phases of a language model on files
+    "complementarity_mt": [
+        *PAIRS,
+        *PHASES,
+        "split.planted=2",
+        *[key.format(f"bleu_{when}") for when in ("before", "after") for key in BLEU],
+    ],
+    "loss_masking": [*PAIRS, "steps.unmasked=2", "phases.train.every=2", *[key.format("bleu") for key in BLEU]],
+    "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", "steps.unmasked=2", "phases.train.every=2"],
+}
+SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
+SMALL["loss_masking_noise"] = SMALL["loss_masking_domains"] = SMALL["loss_masking"]
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
+    "complementarity_mt": ["arm=none,random"],
+    "loss_masking": ["arm=no_mask,mask_examples"],
+    "loss_masking_domains": ["arm=no_mask,mask_random"],
+    "loss_masking_lm": ["arm=no_mask,mask_examples"],
+    "loss_masking_noise": ["arm=mask_examples", "noise.rate=0.1,0.5"],
+    "selection_size_mt": ["arm=random", "budget.fraction=0.1,1.0"],
     "demo": ["arm=random,domain_classifier"],
     "scorers": ["arm=bm25,dsir"],
     "selection_size": ["arm=random", "budget.fraction=0.1,1.0"],
@@ -24,13 +48,22 @@ CELLS = {  # two of each sweep
     "target_overlap": ["arm=random", "split.overlap=0.0,1.0"],
 }
 METRICS = {"target_loss_before_ft", "target_loss_after_ft", "pool_loss"}
+MORE = {"loss_masking": {"target_loss_trained", "bleu_trained", "pool_bleu_trained"}, "loss_masking_lm": {"target_loss_trained"}}
+MORE["loss_masking_domains"] = MORE["loss_masking"]
+MORE["loss_masking_noise"] = MORE["loss_masking"] | {"mask_auc"}
+MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
+OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them
+    "loss_masking": ("add_clean", "filter_once", "finetune_after", "no_mask", *[f"mask_{what}" for what in MASKS], "weigh_examples"),
+    "complementarity_mt": ("domain_classifier_src", "domain_classifier_tgt"),
+}
 
 
 def sweep(name: str, folder: Path, *more: str) -> Answer:
     """Run it small; the report's images take longer than all else."""
     source, target = write_files(folder, 30, 80)
-    files = ["data=files", f"source={source}", f"target={target}", "split.planted=10"]
-    return dsel(f"experiment={name}", *TINY, *files, *PHASES, "seed=0", *more, "+hydra.callbacks.report.images=false", outputs=folder)
+    files = ["data=files", f"source={source}", f"target={target}"]
+    small = [*TINY, *files, "split.planted=10", *PHASES] if name not in SMALL else [*files, *SMALL[name]] if "_lm" in name else SMALL[name]
+    return dsel(f"experiment={name}", *small, "seed=0", *more, "+hydra.callbacks.report.images=false", outputs=folder)
 
 
 def results(folder: Path) -> list[dict[str, object]]:
@@ -45,11 +78,11 @@ def test_a_sweep_leaves_results_and_a_report(name: str, tmp_path: Path) -> None:
     cells = results(tmp_path)
     assert len(cells) == 2
     for cell in cells:
-        assert set(cell["metrics"]) >= METRICS  # type: ignore[call-overload]
+        assert set(cell["metrics"]) >= MORE.get(name, METRICS)  # type: ignore[call-overload]
     assert (tmp_path / "runs" / name / "report.html").stat().st_size > 100_000
     assert "report: " in answer.out
     pretrained = list((tmp_path / "artifacts").glob("pretrain-*"))
-    assert len(pretrained) == (2 if name == "selection_timing" else 2 if name == "target_overlap" else 1)
+    assert len(pretrained) == (2 if name in ("selection_timing", "target_overlap") else 0 if name.startswith("loss_masking") else 1)
 
 
 @pytest.mark.slow
@@ -71,7 +104,8 @@ def test_the_table_over_targets(tmp_path: Path) -> None:
 def test_every_arm(arm: str, tmp_path: Path) -> None:
     small = {"cds": TINY_CDS, "domain_encoder": ["scorer.num_steps=2"]}
     small["complementary_gradient"] = [*[f"scorer.{o}" for o in ("num_buckets=4", "sample=50")], "scorer.scorer.num_steps=2"]
-    answer = sweep("demo", tmp_path, "hydra.mode=RUN", f"arm={arm}", *small.get(arm, []))
+    name = next((name for name, arms in OWN_ARMS.items() if arm in arms), "demo")
+    answer = sweep(name, tmp_path, "hydra.mode=RUN", f"arm={arm}", *small.get(arm, []))
     assert (answer.code, answer.err) == (0, "")
     (cell,) = results(tmp_path)
     assert cell["label"] == arm

@@ -2,7 +2,7 @@
 
 report          cli, run, pipeline, tracking, result          (the program)
                 phase ── training                             (a run's links)
-data   model   scorer   selector   executor                   (components, side by side)
+data   model   scorer   selector   online   executor          (components, side by side)
                 protocol                                      (the waist)
 sieve   stream   corpus   tokens   scores   selection   state   objective      (values)
 error   artifact   pool   progress   remote   functional      (the ground)
@@ -24,7 +24,7 @@ GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
 VALUES = {"sieve", "stream", "corpus", "tokens", "scores", "selection", "state", "objective"}
 WAIST = {"protocol"}
 BELOW = GROUND | VALUES | WAIST
-COMPONENTS = {"data", "model", "scorer", "selector", "executor"}
+COMPONENTS = {"data", "model", "scorer", "selector", "online", "executor"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(VALUES, GROUND | VALUES),
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     **{component: BELOW | {component} for component in COMPONENTS},
     "training": BELOW | {"training"},
     "phase": BELOW | {"training", "phase"},
-    "report": {"error", "artifact", "report"},
+    "report": {"error", "artifact", "functional", "report"},
     "build": {"error"},
     "result": {"error", "functional", "state"},
     "cli": {"error"},

@@ -88,8 +88,8 @@ def test_inline_overrides_name_keys_that_exist() -> None:
     """`key=value` and `key=` in running text, such as `selector.keep=`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("config", overrides=["experiment=select", "data=files"])
+        configs = [compose("config", overrides=["experiment=select", f"data={data}"]) for data in ("files", "localized")]
     groups = {path.name for path in cli.CONF.iterdir() if path.is_dir()}
-    known = {*groups, *cli._flatten(OmegaConf.to_container(config)), "model.path"}
+    known = {*groups, "model.path", *(key for config in configs for key in cli._flatten(OmegaConf.to_container(config)))}
     said = {key for code in re.findall(r"`([^`]+)`", README) for key in re.findall(r"(?:^|\s)([a-z][\w.]*)=", code)}
     assert {key for key in said - known if not key.startswith("hydra.")} == set()

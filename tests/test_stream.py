@@ -21,6 +21,7 @@ from dsel.data.shards import Shards
 from dsel.error import InputError
 from dsel.executor.local import Local
 from dsel.functional.hashing import hash_texts
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.pool import TOKENS, Budget, Pool
 from dsel.protocol import Context, FittedScore, Selection, StreamSelector
 from dsel.scores import Scores
@@ -34,13 +35,13 @@ TARGET = [f"a target {i}" for i in range(12)]
 class Words:
     """A tokenizer with a token a word."""
 
-    bos_token_id = eos_token_id = cls_token_id = 0
+    bos_token_id = eos_token_id = cls_token_id = sep_token_id = 0
 
     def __len__(self) -> int:
         return 9
 
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[1] * len(text.split()) for text in texts]}
+    def __call__(self, text: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1] * len(one.split()) for one in text]}
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_without_ties_the_choice_is_that_from_a_pool_in_memory(keep: str, budget
     nothing: Any = None
     score = Fitted().fit(Pool("sample", shards.read().source, ""), nothing, nothing)
     pool = make_pool([{"text": text} for text in TEXTS])
-    pool = replace(pool, table=Tokenize(tokenizer)(pool.table))
+    pool = replace(pool, table=Tokenize(tokenizer, LanguageModeling.sides)(pool.table))
     assert TOKENS in pool.table.column_names
     context = Context(nothing, *[nothing] * (len(Context.__dataclass_fields__) - 2), Scores(score(pool.table), pool.fingerprint))
     chosen = ByScore(keep=keep).select(pool, pool, budget, context)

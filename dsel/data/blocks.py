@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dsel.artifact import fingerprint
 from dsel.data.format.piece import Block
-from dsel.data.text import Columns, empty_rows, without
+from dsel.data.text import Columns, without
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
 from dsel.pool import DOMAIN, ID, NAME, ROW, TEXT
@@ -66,7 +66,7 @@ class BlockStream:
 
     def _documents(self, block: Block, sieve: Sieve) -> pa.Table:
         table = self.columns.expose(block.rows.table, str(block.path))
-        empty = empty_rows(table)
+        empty = self.columns.empty_rows(table)
         sieve.drop(block.bad(block.rows.numbers[empty], "empty", f"{self.columns.text!r} is empty"))
         table = without(table.append_column(ROW, pa.array(block.rows.numbers)), empty)
         return self.columns.cut(sieve.drop_short(table, self.min_characters), self.max_characters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from dsel.corpus import Documents
-from dsel.data.format.file import find_files, hash_file, parse, places, read_bytes
-from dsel.data.text import Columns, check_limits, check_options, empty_rows, without
+from dsel.data.format.file import beside, find_files, hash_file, parse, places, read_bytes
+from dsel.data.noise import check_noise, plant_noise
+from dsel.data.pairs import count_same
+from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError
-from dsel.pool import DOMAIN, ID, ROW
+from dsel.pool import DOMAIN, ID, ROW, SRC, TGT
 from dsel.sieve import Bad, OnBadRow, Sieve
 
 FILE = "dsel_file"
@@ -22,7 +24,12 @@ FILE = "dsel_file"
 
 @dataclass(frozen=True)
 class Files:
-    """Reads parquet, jsonl, csv and txt (a document a line), plain or .gz or .zst.
+    """Reads parquet, jsonl, csv, tsv and txt (a document a line), plain or .gz or .zst.
+
+    With `src_column` and `tgt_column` a row is a pair of sentences: columns of these names (tsv without a header: the first two),
+    catalogues of gettext (.po), or text files with these endings that are aligned line by line: `source=corpus.en`, whose other side
+    is `corpus.de`, with `src_column: en` and `tgt_column: de`. Pairs with the same text on both sides are counted.
+    `noise` plants shares of the source by name, to see what finds them: misaligned, copy, truncated, scrambled.
 
     `source` and `target` are each a path, a glob, a folder, or a list of those. All columns are kept; text, id and
     domain come under these names too. `dsel_row` is a row's 0-based number in the source as a whole, files in
@@ -37,6 +44,9 @@ class Files:
     text_column: str = "text"
     domain_column: str = "domain"
     id_column: str = "id"
+    src_column: str | None = None
+    tgt_column: str | None = None
+    noise: Mapping[str, float] | None = None
     on_bad_row: OnBadRow = "fail"
     min_characters: int = 1
     max_characters: int | None = None
@@ -47,19 +57,25 @@ class Files:
     def __post_init__(self) -> None:
         check_options(self.on_bad_row, self.min_characters)
         check_limits(vars(self))
+        self._columns()  # checks the names of the sides
+        check_noise(self.noise or {})
+        if self.noise and self.src_column is None:
+            raise InputError("data.noise: is planted into pairs; set data.src_column= and data.tgt_column=")
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files by side, and the options. Errors: as `read` where files are not found."""
         options = {key: value for key, value in vars(self).items() if key not in ("source", "target")}
-        sides = {side: find_files(getattr(self, side), side) for side in ("source", "target")}
+        sides = {side: [each for path in self._paths(side) for each in beside(path, self._columns())] for side in ("source", "target")}
         return {**options, **{side: [[str(p), hash_file(p)] for p in paths] for side, paths in sides.items()}}
 
     def read(self) -> Documents:
         """Errors: InputError for every kind of bad input, naming the file and, where it is a row, the line."""
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
-        paths = {side: find_files(getattr(self, side), side) for side in sieves}
+        paths = {side: self._paths(side) for side in sieves}
         source, names = self.read_side(paths["source"], sieves["source"])
         target, _ = self.read_side(paths["target"], sieves["target"])
+        if self.noise:
+            source = plant_noise(source, self.noise, self.seed)
         return Documents(
             source=source,
             target=target,
@@ -68,11 +84,15 @@ class Files:
             facts={
                 "files": {side: [str(p) for p in paths[side]] for side in sieves},
                 "columns": self._columns().stored(names, source) | ({FILE: FILE} if FILE in source.column_names else {}),
+                **({"same_on_both_sides": count_same(source[SRC], source[TGT])} if self.src_column else {}),
             },
         )
 
     def _columns(self) -> Columns:
-        return Columns(self.text_column, self.id_column, self.domain_column)
+        return Columns(self.text_column, self.id_column, self.domain_column, self.src_column, self.tgt_column)
+
+    def _paths(self, side: str) -> list[Path]:
+        return find_files(getattr(self, side), side, self.src_column)
 
     def read_side(self, paths: list[Path], sieve: Sieve) -> tuple[pa.Table, list[str]]:
         """The sieve's side: its documents, and the names of the columns in the files."""
@@ -103,9 +123,9 @@ class Files:
             raise InputError(f"{path}: the file is empty; take it out or fill it")
         sieve.drop(rows.bad)
         table = columns.expose(rows.table, str(path))
-        empty = empty_rows(table)
+        empty = columns.empty_rows(table)
         if len(empty):
-            detail = f"{columns.text!r} is empty"
+            detail = f"{' or '.join(map(repr, columns.texts))} is empty"
             numbers, in_line = places(data, path, rows.numbers[empty])
             sieve.drop([Bad(str(path), n, "empty", detail, in_line) for n in numbers])
         table = without(table.append_column(ROW, pa.array(rows.numbers)), empty)

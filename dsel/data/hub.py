@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from dsel.corpus import Documents
 from dsel.data.format.file import hash_file
-from dsel.data.text import Columns, check_limits, check_options, empty_rows, without
+from dsel.data.pairs import count_same
+from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError
-from dsel.pool import ROW
+from dsel.pool import ROW, SRC, TGT
 from dsel.sieve import Bad, OnBadRow, Sieve
 
 ROWS_PER_BATCH = 1000
@@ -41,6 +42,8 @@ class Hub:
     text_column: str = "text"
     domain_column: str = "domain"
     id_column: str = "id"
+    src_column: str | None = None
+    tgt_column: str | None = None
     source_revision: str | None = None
     target_revision: str | None = None
     on_bad_row: OnBadRow = "fail"
@@ -66,7 +69,7 @@ class Hub:
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
         source, names = self.read_side(sieves["source"])
         target, _ = self.read_side(sieves["target"])
-        columns = Columns(self.text_column, self.id_column, self.domain_column)
+        columns = self._columns()
         return Documents(
             source=source,
             target=target,
@@ -75,8 +78,12 @@ class Hub:
             facts={
                 **{side: {key: value for key, value in self.place(side).items() if value} for side in sieves},
                 "columns": columns.stored(names, source),
+                **({"same_on_both_sides": count_same(source[SRC], source[TGT])} if self.src_column else {}),
             },
         )
+
+    def _columns(self) -> Columns:
+        return Columns(self.text_column, self.id_column, self.domain_column, self.src_column, self.tgt_column)
 
     def place(self, side: str) -> dict[str, Any]:
         """What `load_dataset` is told of a side."""
@@ -91,7 +98,7 @@ class Hub:
         """The side's documents, and the names of the columns in the dataset."""
         place = self.place(sieve.side)
         where = f"{place['path']} [{place['split']}]"
-        columns = Columns(self.text_column, self.id_column, self.domain_column)
+        columns = self._columns()
         raw = self._load(place, sieve.side)
         if raw.num_rows == 0:
             return sieve.finish(raw, where), raw.column_names
@@ -99,8 +106,8 @@ class Hub:
         if sieve.side == "source":
             columns.require(table.column_names, where)
         table = table.append_column(ROW, pa.array(np.arange(table.num_rows, dtype=np.int64)))
-        empty = empty_rows(table)
-        sieve.drop([Bad(where, row, "empty", f"{self.text_column!r} is empty", in_line=False) for row in empty.tolist()])
+        empty = columns.empty_rows(table)
+        sieve.drop([Bad(where, row, "empty", f"{' or '.join(map(repr, columns.texts))} is empty", in_line=False) for row in empty.tolist()])
         return sieve.finish(sieve.drop_short(without(table, empty), self.min_characters), where), raw.column_names
 
     def _load(self, place: dict[str, Any], side: str) -> pa.Table:

@@ -103,7 +103,7 @@ class Shards:
     def _files(self) -> Files:
         return Files(
             self.source, self.target, self.text_column, self.domain_column, self.id_column,
-            self.on_bad_row, self.min_characters, self.max_characters,
+            on_bad_row=self.on_bad_row, min_characters=self.min_characters, max_characters=self.max_characters,
         )  # fmt: skip
 
     @cached_property

@@ -11,24 +11,40 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dsel.data.pairs import join_columns
 from dsel.error import InputError
 from dsel.functional.hashing import text_buffers
-from dsel.pool import DOMAIN, ID, TEXT
+from dsel.pool import DOMAIN, ID, SRC, TEXT, TGT
 
 MAX_STRING_BYTES = 2**31 - 1  # what the 32-bit offsets of Arrow's `string` reach
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The user's names for the text, the id and the domain."""
+    """The user's names for the text, the id and the domain; of pairs, for the two sides, of which the text is made.
+
+    A name with a dot is that of a field in a column: `translation.de`, as in many datasets on the Hub.
+    """
 
     text: str = TEXT
     id: str = ID
     domain: str = DOMAIN
+    src: str | None = None
+    tgt: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.src is None) != (self.tgt is None):
+            lacking, given = ("src", self.tgt) if self.src is None else ("tgt", self.src)
+            raise InputError(f"data.{lacking}_column=null: one side is {given!r}; pairs need both")
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        return self.text, self.id, self.domain
+    def texts(self) -> Sequence[str]:
+        """The columns that must be there and hold strings."""
+        return (self.text,) if self.src is None or self.tgt is None else (self.src, self.tgt)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return *self.texts, self.id, self.domain
 
     def expose(self, table: pa.Table, where: str) -> pa.Table:
         """`table` with string columns `text`, and `id` and `domain` where it has them, beside the user's own columns.
@@ -37,21 +53,31 @@ class Columns:
         wrote (`dsel_*`) go. Errors: no text column, text that is not a string, an id or domain that is not a plain value.
         """
         table = table.select([name for name in table.column_names if not name.startswith("dsel_")])
-        if self.text not in table.column_names:
+        table = _flatten(table, self.texts)
+        if not set(self.texts) <= set(table.column_names):
             raise self.lacking(table.column_names, where)
-        kind = table.schema.field(self.text).type
-        if not (_is_string(kind) or pa.types.is_null(kind)):
-            raise InputError(f"{where}: column {self.text!r} holds {kind}, not strings; set data.text_column= to a text column")
-        for given, name in ((self.text, TEXT), (self.id, ID), (self.domain, DOMAIN)):
+        keys = (TEXT,) if self.src is None else (SRC, TGT)
+        for given, key in zip(self.texts, keys, strict=True):
+            kind = table.schema.field(given).type
+            if not (_is_string(kind) or pa.types.is_null(kind)):
+                raise InputError(f"{where}: column {given!r} holds {kind}, not strings; set data.{key}_column= to a text column")
+        for given, name in (*zip(self.texts, keys, strict=True), (self.id, ID), (self.domain, DOMAIN)):
             if given in table.column_names:
                 changed = given != name or not _is_string(table.schema.field(given).type)
                 table = _put(table, name, _to_string(table[given], where, given, name), changed)
-        return table
+        return table if self.src is None else _put(table, TEXT, join_columns(table[SRC], table[TGT]), changed=True)
 
     def lacking(self, names: Sequence[str], where: str) -> InputError:
         """The error for rows that have the columns `names`, and no text among them."""
         known = ", ".join(names) or "none"
-        return InputError(f"{where}: no column {self.text!r} (columns: {known}); set data.text_column= to one of them")
+        keys = ("text",) if self.src is None else ("src", "tgt")
+        given, key = next((pair for pair in zip(self.texts, keys, strict=True) if pair[0] not in names), (self.text, "text"))
+        return InputError(f"{where}: no column {given!r} (columns: {known}); set data.{key}_column= to one of them")
+
+    def empty_rows(self, table: pa.Table) -> npt.NDArray[np.int64]:
+        """Rows that lack their text, or one of their sides: null or white space only."""
+        found = [_empty(table[name]) for name in ((TEXT,) if self.src is None else (SRC, TGT))]
+        return found[0] if len(found) == 1 else np.union1d(*found)
 
     def cut(self, table: pa.Table, max_characters: int | None) -> pa.Table:
         """The table with texts of at most `max_characters` characters; the whole ones stay under the name that they came with."""
@@ -93,12 +119,11 @@ def check_limits(options: Mapping[str, Any]) -> None:
         raise InputError(f"data.max_characters={longest}: is below data.min_characters={shortest}")
 
 
-def empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Rows whose text is null or white space only."""
-    rows = np.flatnonzero(_may_be_blank(table[TEXT]))
+def _empty(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    rows = np.flatnonzero(_may_be_blank(column))
     if not len(rows):
         return rows
-    texts = table[TEXT].take(pa.array(rows))
+    texts = column.take(pa.array(rows))
     blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
     mask: npt.NDArray[np.bool_] = pc.fill_null(blank, True).to_numpy(zero_copy_only=False)
     return rows[mask]
@@ -127,6 +152,18 @@ def show(value: object, width: int = 60) -> str:
     """A value as the user would recognise it, on one line and cut."""
     text = repr(value)
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _flatten(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with the fields of columns that `names` name as `column.field` as columns of their own."""
+    for name in names:
+        column, dot, _ = name.partition(".")
+        if dot and name not in table.column_names and column in table.column_names and pa.types.is_struct(table.schema.field(column).type):
+            at = table.column_names.index(column)
+            parts = table.select([column]).flatten()
+            for part in parts.column_names:
+                table = table.add_column(at, part, parts[part])
+    return table
 
 
 def _is_string(kind: pa.DataType) -> bool:

@@ -6,9 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 IGNORE = -100  # padding: neither read nor predicted
 Ints = npt.NDArray[np.int64]
+
+
+def flat_tokens(tokens: pa.ChunkedArray) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]:
+    """The list column's values end to end, and where each document starts (document + 1,); copies only across chunks."""
+    array = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
+    if isinstance(array, pa.ChunkedArray):  # an empty column has no chunk to combine
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], tokens.type)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    values = array.values.to_numpy()
+    return (values[offsets[0] : offsets[-1]], offsets - offsets[0]) if len(array) else (values[:0], np.zeros(1, np.int64))
 
 
 def num_blocks(num_tokens: int, context: int) -> int:

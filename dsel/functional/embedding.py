@@ -14,8 +14,7 @@ import pyarrow as pa
 import torch
 
 from dsel.error import InputError
-from dsel.functional.blocks import IGNORE
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.blocks import IGNORE, flat_tokens
 from dsel.pool import TEXT, TOKENS
 
 Ints = npt.NDArray[np.int64]

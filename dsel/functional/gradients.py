@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-TokenLosses = Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    from dsel.protocol import Objective
 
 
-def mean_gradient(model: torch.nn.Module, token_losses: TokenLosses, tokens: torch.Tensor, rows_per_batch: int = 16) -> torch.Tensor:
-    """Gradient (parameter,) of the mean token loss of `tokens` (row, time + 1), full rows, by all trainable parameters."""
+def unfreeze(model: torch.nn.Module) -> torch.nn.Module:
+    """All parameters are trained, but for sinusoidal positions, which are none: transformers forgets that when it loads a model."""
+    model.requires_grad_(True)
+    for module in model.modules():
+        if "Sinusoidal" in type(module).__name__:
+            module.requires_grad_(False)
+    return model
+
+
+def mean_gradient(model: torch.nn.Module, objective: Objective, batches: Iterable[Any]) -> torch.Tensor:
+    """Gradient (parameter,) of the mean token loss over all batches, by all trainable parameters."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    total = torch.zeros(sum(p.numel() for p in parameters), device=tokens.device)
-    for rows in torch.split(tokens, rows_per_batch):
-        loss = token_losses(model, rows).sum() / (tokens.shape[0] * (tokens.shape[1] - 1))
+    total, count = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device), 0
+    for batch in batches:
+        here = batch.to(parameters[0].device)
+        loss = objective.token_losses(model, here).sum()
         total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
-    return total
+        count += int(objective.predicted(here).sum())
+    return total / max(count, 1)
 
 
 def orthogonal_alignment(own: torch.Tensor, tuned: torch.Tensor, held_out: torch.Tensor) -> float:

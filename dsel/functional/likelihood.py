@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from dsel.functional.blocks import batches_by_length
+if TYPE_CHECKING:
+    from dsel.protocol import Objective
 
-TokenLosses = Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
 TOKENS_PER_BATCH = 2048  # logits of one batch then stay under the size from which glibc maps fresh pages for every allocation
 
 
-def flat_tokens(tokens: pa.ChunkedArray) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]:
-    """The list column's values end to end, and where each document starts (document + 1,); copies only across chunks."""
-    array = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
-    if isinstance(array, pa.ChunkedArray):  # an empty column has no chunk to combine
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], tokens.type)
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    values = array.values.to_numpy()
-    return (values[offsets[0] : offsets[-1]], offsets - offsets[0]) if len(array) else (values[:0], np.zeros(1, np.int64))
-
-
 def document_losses(
-    models: list[torch.nn.Module],
-    token_losses: TokenLosses,
-    tokens: pa.ChunkedArray,
-    context: int,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    models: list[torch.nn.Module], objective: Objective, table: pa.Table, context: int, tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Summed loss (document, model) in nats, and number of predicted tokens (document,).
 
     All models see the same batches. Every predicted token of a document counts once, however long the document.
     """
-    flat, offsets = flat_tokens(tokens)
-    total = np.zeros((len(offsets) - 1, len(models)))
+    total, counts = np.zeros((table.num_rows, len(models))), np.zeros(table.num_rows, np.int64)
     device = next(models[0].parameters()).device
     with torch.inference_mode():
-        for document, rows in batches_by_length(flat, offsets, context, tokens_per_batch):
-            batch = torch.from_numpy(rows).to(device)
-            losses = [token_losses(model, batch).sum(1, dtype=torch.float64) for model in models]
+        for document, batch in objective.rows(table, context, tokens_per_batch):
+            here = batch.to(device)
+            losses = [objective.token_losses(model, here).sum(1, dtype=torch.float64) for model in models]
             np.add.at(total, document, torch.stack(losses, 1).cpu().numpy())
-    return total, np.maximum(np.diff(offsets) - 1, 0)
+            np.add.at(counts, document, objective.predicted(batch).sum(1).numpy())
+    return total, counts

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dsel.error import InputError
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.pool import Pool
 from dsel.tokens import text_batches
 
@@ -38,6 +39,11 @@ class CausalLM:
             raise InputError(f"model.dim={self.dim}: must be a multiple of model.num_heads={self.num_heads}")
         if self.vocab_size < 260:
             raise InputError(f"model.vocab_size={self.vocab_size}: must be at least 260, the bytes and a few special tokens")
+
+    @property
+    def objective(self) -> LanguageModeling:
+        """Next-token prediction."""
+        return LanguageModeling()
 
     def build(self, vocab_size: int) -> torch.nn.Module:
         """Random weights from torch's generator."""

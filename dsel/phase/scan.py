@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
-from dsel.phase.score import Score, make_context
+from dsel.phase.score import Scoring, make_context
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, TOKENS, write_table
 from dsel.protocol import FittedScore, Stream, World
 from dsel.sieve import fill_ids
@@ -30,7 +30,7 @@ CODE = ("dsel.functional", "dsel.training", "dsel.tokens", "dsel.objective", "ds
 
 
 @dataclass(frozen=True)
-class Scan(Score):
+class Scan(Scoring):
     """Gives every document of the stream a number. A run that was killed goes on at the first piece that is not finished.
 
     A piece's scores hang on the piece and on all that the scorer may look at (its options and code, the seed, the sample of
@@ -48,7 +48,11 @@ class Scan(Score):
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        tokenize = Tokenize(world.tokenizer) if world.tokenizer and (self.count_tokens or TOKENS in self.scorer.reads) else None
+        tokenize = (
+            Tokenize(world.tokenizer, world.objective.sides)
+            if world.tokenizer and (self.count_tokens or TOKENS in self.scorer.reads)
+            else None
+        )
         work = partial(score_piece, fitted, tokenize, world.stream, world.corpus.excluded, world.store, _key(state, world))
         pieces = world.stream.pieces
         found = list(world.executor.map(work, pieces, [piece.num_bytes for piece in pieces], world.name, "bytes"))

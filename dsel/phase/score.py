@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dsel.artifact import fingerprint
 from dsel.error import InputError
 from dsel.phase.train import Train
-from dsel.pool import TOKENS, Pool
+from dsel.pool import TEXT, TOKENS, Pool
 from dsel.protocol import Context, Executor, FittedScore, Scorer, World
 from dsel.scores import Scores
 from dsel.state import State
@@ -27,8 +27,8 @@ SHARD_SIZE = 256  # documents: many enough to be sorted by length, few enough fo
 
 
 @dataclass(frozen=True)
-class Score:
-    """Gives every unit of the source a number. `tune` says with which optimizer and trainer a scorer's own models are tuned."""
+class Scoring:
+    """A phase that gives every unit a number. `tune` says with which optimizer and trainer a scorer's own models are tuned."""
 
     scorer: Scorer
     tune: Train
@@ -40,12 +40,20 @@ class Score:
         """Whether the scorer looks at a trained model: it does if it reads tokens."""
         return TOKENS in self.scorer.reads
 
+
+@dataclass(frozen=True)
+class Score(Scoring):
+    """Scores the pool. `column`: what scorers take for the text, such as one side of a pair, `src` or `tgt`."""
+
+    column: str = TEXT
+
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write scores.parquet and scores.json; returns scoring passes over the pool and FLOPs (2 x parameters x tokens)."""
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
-        fitted = self.scorer.fit(source, target, make_context(self.tune, state, world, tokenized))
-        values = map_pool(world.executor, fitted, source, list(self.scorer.reads), world.name, SHARD_SIZE)
+        seen = _seen(source, self.column)
+        fitted = self.scorer.fit(seen, _seen(target, self.column), make_context(self.tune, state, world, tokenized))
+        values = map_pool(world.executor, fitted, seen, columns_read(self.scorer, seen, world), world.name, SHARD_SIZE)
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
@@ -59,6 +67,26 @@ class Score:
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with the scores."""
         return replace(state, scores=Scores.load(folder))
+
+
+def columns_read(scorer: Scorer, source: Pool, world: World) -> list[str]:
+    """The columns that the fitted score looks at; of tokens all that the model reads. Errors: one is not there."""
+    found = [name for name in scorer.reads if name != TOKENS] + (list(world.objective.sides) if TOKENS in scorer.reads else [])
+    for name in found:
+        if name not in source.table.column_names:
+            there = ", ".join(n for n in source.table.column_names if not n.startswith("dsel_"))
+            raise InputError(f"scorer: the pool has no column {name!r} (columns: {there}); set scorer.column= to one of them")
+    return found
+
+
+def _seen(pool: Pool, column: str) -> Pool:
+    """The pool with that column as its text. Errors: it has none of that name."""
+    names = pool.table.column_names
+    if column == TEXT:
+        return pool
+    if column not in names:
+        raise InputError(f"score.column={column}: {pool.name} has no such column (columns: {', '.join(names)})")
+    return Pool(pool.name, pool.table.set_column(names.index(TEXT), TEXT, pool.table[column]), f"{pool.fingerprint}[{column}]")
 
 
 def map_pool(
@@ -118,7 +146,7 @@ def _tune(
     """A copy of the newest model fine-tuned on `target`, best on the held-out target; an artifact, so computed once."""
     import torch
 
-    from dsel.training.batches import Batches
+    from dsel.functional.gradients import unfreeze
     from dsel.training.checkpoint import load_model, save_model
     from dsel.training.evaluation import losses_on
     from dsel.training.fit import Plan, fit
@@ -132,8 +160,8 @@ def _tune(
     measure = losses_on({"target_loss": world.corpus.validation}, world, train.eval_tokens)
 
     def build(folder: Path) -> None:
-        model = _load(state, world).requires_grad_(True)
-        batches = Batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
+        model = unfreeze(_load(state, world))
+        batches = world.objective.batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
         optimizer = partial(train.optimizer, lr=learning_rate)
         fit(model, world.objective, batches, plan, optimizer, train.trainer, measure, "tune", world.phase_seed("tune"))
         save_model(model, folder)

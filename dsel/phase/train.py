@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from dsel.error import InputError
 from dsel.functional.schedule import SCHEDULES
 from dsel.pool import Pool
-from dsel.protocol import World
+from dsel.protocol import OnlineSelector, World
 from dsel.state import State
 
 if TYPE_CHECKING:  # a run that trains nothing builds this phase and need not wait for torch and Lightning
     import torch
 
+    from dsel.training.mask_record import MaskRecord
+
+ONLINE, ONLINE_STEPS = "online.json", "online.parquet"
 STARTS = ("scratch", "weights", "resume")
 
 
@@ -43,6 +47,8 @@ class Train:
     keep: str = "last"
     patience: int | None = None
     eval_tokens: int = 8192
+    label_smoothing: float = 0.0
+    online: OnlineSelector | None = None
 
     def __post_init__(self) -> None:
         for key, allowed in (("start", STARTS), ("schedule", SCHEDULES), ("keep", ("last", "best"))):
@@ -62,7 +68,6 @@ class Train:
         """Write model, optimizer state and curve; returns tokens, optimizer steps and FLOPs (6 x parameters x tokens)."""
         import polars as pl
 
-        from dsel.training.batches import Batches
         from dsel.training.checkpoint import save_model, save_training
         from dsel.training.evaluation import losses_on
         from dsel.training.fit import Plan, fit
@@ -71,19 +76,20 @@ class Train:
         assert world.tokenizer is not None
         model, first, optimizer_state = self._begin(state, world)
         stop = max(first, round(self.until * self.total_steps))
-        plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience)
+        plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience, self.label_smoothing)
         cost = {"tokens": 0, "optimizer_steps": 0, "flops": 0.0, "train_documents": 0}
         rows: list[dict[str, float]] = []
         if stop > first:
             parts = self._parts(state, world)
-            batches = Batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
+            batches = world.objective.batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
             held_out = {"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout}
             measure = losses_on(held_out, world, self.eval_tokens)
             fitted = fit(
                 model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
-                world.phase_seed("dropout"), optimizer_state,
+                world.phase_seed("dropout"), optimizer_state, self.online, self._clean(world),
             )  # fmt: skip
             rows, taken = fitted.curve, fitted.steps_taken
+            _save_record(fitted.record, folder)
             tokens = taken * self.batch_size * world.model.context
             size = sum(p.numel() for p in model.parameters())
             documents = sum(len(pool) for pool, _ in parts.values())
@@ -101,8 +107,24 @@ class Train:
         return cost
 
     def read(self, state: State, world: World, folder: Path) -> State:
-        """The state with this phase's checkpoint, and the last point of its curve as metrics."""
-        return state.with_checkpoint(world.name, folder)
+        """The state with this phase's checkpoint, and what online selection did as metrics."""
+        state = state.with_checkpoint(world.name, folder)
+        path = folder / ONLINE
+        return state.with_metrics(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else state
+
+    def _clean(self, world: World) -> Any:
+        """Batches of the target sample, as large as the online selector wants them. Errors: the sample is smaller than one."""
+        if self.online is None or not self.online.clean_share:
+            return None
+        assert world.model is not None
+        pool, size = world.tokenized(world.corpus.target), self.online.clean_share * self.batch_size
+        tokens = int(pool.token_counts().sum())
+        if tokens < size * world.model.context:
+            raise InputError(
+                f"phases.{world.name}.online: the target sample holds {tokens} tokens, fewer than the {size * world.model.context:.0f} of "
+                "a clean batch; raise split.target, or lower online.clean_share"
+            )
+        return world.objective.batches({"target": (pool, 1.0)}, world.model.context, max(1, round(size)), world.phase_seed("clean"))
 
     def _begin(self, state: State, world: World) -> tuple[torch.nn.Module, int, dict[str, Any] | None]:
         """Model, step of the schedule, optimizer state."""
@@ -140,3 +162,12 @@ class Train:
         if name not in pools:
             raise InputError(f"phases.{world.name}.data={name}: must be selection or one of {', '.join(pools)}")
         return world.tokenized(pools[name])
+
+
+def _save_record(record: MaskRecord, folder: Path) -> None:
+    """Write what online selection did, a row a step, and its metrics."""
+    import polars as pl
+
+    if record.rows:
+        pl.DataFrame(record.rows, infer_schema_length=None).write_parquet(folder / ONLINE_STEPS)
+        (folder / ONLINE).write_text(json.dumps(record.metrics(), indent=1), encoding="utf-8")

@@ -12,6 +12,7 @@ import polars as pl
 from dsel.report.results import Cell, Sweep, label_keys
 
 BEFORE, AFTER = "metrics.target_loss_before_ft", "metrics.target_loss_after_ft"
+TRAINED = "metrics.target_loss_trained"  # where there is no fine-tuning
 GROUP = ("group", "label", "series", "x", "x_text")
 
 
@@ -65,22 +66,27 @@ def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference 
     return Difference(statistics.fmean(found), sd, sum(value < 0 for value in found), len(found))
 
 
-def compare_with(sweep: Sweep, metric: str, baseline: str = "random") -> dict[str, Difference]:
-    """Group -> its difference from `baseline`, paired by seed and, where both have one, by x and other settings.
+def baseline(sweep: Sweep) -> str:
+    """The label that the others are compared with: the experiment's `report.baseline`."""
+    return str(sweep.ask("baseline") or "random")
+
+
+def compare_with(sweep: Sweep, metric: str) -> dict[str, Difference]:
+    """Group -> its difference from the baseline, paired by seed and, where both have one, by x and other settings.
 
     Groups without a counterpart are absent: a method at one budget is never compared with random at another.
     """
     values = _values(sweep.frame, metric)
     found: dict[str, Difference] = {}
-    for group, base in _find_partners(sweep, baseline).items():
+    for group, base in find_partners(sweep).items():
         difference = _difference(values.get(group, {}), values.get(base, {}))
         found |= {group: difference} if difference else {}
     return found
 
 
-def add_differences(sweep: Sweep, baseline: str = "random") -> pl.DataFrame:
+def add_differences(sweep: Sweep) -> pl.DataFrame:
     """The frame of a sweep with a column `delta.*` for each target and pool loss: the cell's minus its partner's."""
-    frame, partners = sweep.frame, _find_partners(sweep, baseline)
+    frame, partners = sweep.frame, find_partners(sweep)
     for metric in (name for name in frame.columns if name.startswith(("metrics.target_loss", "metrics.pool_loss"))):
         values = _values(frame, metric)
         base = [values.get(partners.get(group, ""), {}).get(seed) for group, seed in frame.select("group", "seed").iter_rows()]
@@ -89,14 +95,15 @@ def add_differences(sweep: Sweep, baseline: str = "random") -> pl.DataFrame:
     return frame
 
 
-def _find_partners(sweep: Sweep, baseline: str) -> dict[str, str]:
-    """Group -> the one group of `baseline` that it is to be compared with."""
+def find_partners(sweep: Sweep) -> dict[str, str]:
+    """Group -> the one group of the baseline that it is to be compared with."""
     ignored = label_keys(sweep.cells, sweep.x)
     group_of = dict(sweep.frame.select("cell", "group").iter_rows())
-    bases = [cell for cell in sweep.cells if cell.label == baseline]
+    name = baseline(sweep)
+    bases = [cell for cell in sweep.cells if cell.label == name]
     found: dict[str, set[str]] = defaultdict(set)
     for cell in sweep.cells:
-        if cell.label != baseline:
+        if cell.label != name:
             found[group_of[cell.folder]] |= {group_of[base.folder] for base in bases if _match(cell, base, ignored)}
     return {group: next(iter(names)) for group, names in found.items() if len(names) == 1}
 
@@ -127,7 +134,7 @@ def pm(mean: float, sd: float | None, decimals: int = 3, signed: bool = False) -
 
 def headline(sweep: Sweep) -> list[str]:
     """What the numbers say, a sentence an entry, most important first."""
-    metric = AFTER if rank(sweep.frame, AFTER) else BEFORE
+    metric = next((metric for metric in (AFTER, BEFORE, TRAINED) if rank(sweep.frame, metric)), AFTER)
     order = rank(sweep.frame, metric)
     if not order:
         return ["No cell has a target loss yet."]
@@ -147,7 +154,7 @@ def headline(sweep: Sweep) -> list[str]:
 def _lead(sweep: Sweep, metric: str, best: str) -> str:
     values = _values(sweep.frame, metric)[best].values()
     sd = statistics.stdev(values) if len(values) > 1 else None
-    when = "After fine-tuning" if metric == AFTER else "Before fine-tuning"
+    when = {AFTER: "After fine-tuning", BEFORE: "Before fine-tuning", TRAINED: "At the end of training"}[metric]
     text = f"{when}, {best} has the lowest target loss: {pm(statistics.fmean(values), sd)} nats/token"
     text += f" over {len(values)} seeds" if len(values) > 1 else ""
     difference = compare_with(sweep, metric).get(best)
@@ -155,7 +162,7 @@ def _lead(sweep: Sweep, metric: str, best: str) -> str:
         return text + "."
     side = "below" if difference.mean < 0 else "above"
     gap = pm(abs(difference.mean), difference.sd)
-    return f"{text}, {gap} {side} random with the same seeds (lower in {difference.wins} of {difference.n})."
+    return f"{text}, {gap} {side} {baseline(sweep)} with the same seeds (lower in {difference.wins} of {difference.n})."
 
 
 def _margin(sweep: Sweep, metric: str) -> list[str]:

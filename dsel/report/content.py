@@ -10,11 +10,14 @@ import polars as pl
 
 from dsel.report import figures, selected
 from dsel.report.aggregate import add_differences, aggregate, headline
+from dsel.report.alignment import draw_alignments, read_alignments
 from dsel.report.chart import Look, to_spec
 from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
-from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves
+from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves, read_masking
 from dsel.report.results import Sweep
+from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
+from dsel.report.translations import draw_domains, score_domains
 
 MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
 
@@ -40,17 +43,26 @@ class Content:
     samples: list[dict[str, Any]]
     lengths: list[tuple[str, float, float]]
     costs: list[dict[str, Any]]
+    tests: list[Test]
     problems: list[str]
 
 
 CAPTIONS = {
     "losses": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds.",
-    "differences": "Target loss minus that of random selection with the same seed (same pretraining) and budget: below "
+    "differences": "Target loss minus that of the baseline (0) with the same seed (same pretraining) and budget: below "
     "0 is better. This leaves out the spread that all methods of one seed share.",
     "ranks": "Left: below and left is better; bars: one standard deviation. Right: lines that cross are settings "
     "that fine-tuning reorders.",
     "curves": "Target loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "finetune": "Target loss while fine-tuning on the target sample: mean over seeds; band: lowest to highest seed.",
+    "training": "Target loss while training: mean over seeds; band: lowest to highest seed.",
+    "translations": "Large points: mean over seeds; bars: one standard deviation; small points: the seeds. Higher is better.",
+    "translated_domains": "BLEU by domain, of the target's test pairs and of right pairs of the pool that were held out: large points are "
+    "means over seeds. Domains of fewer than 20 pairs are left out.",
+    "masking": "What was masked inside of the step: mean over seeds; band: lowest to highest seed. Precision: which part of it is planted "
+    "noise; recall: which part of the planted noise it is.",
+    "alignments": "How far examples point along the clean data, over the root mean square of the step; left of 0 is masked. Means over "
+    "seeds.",
     "forgetting": "Loss on the generic pool: what specialising costs.",
     "pool_curves": "Pool loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "selector": "How well each selector finds the target documents that were hidden in the pool: precision is their "
@@ -66,7 +78,7 @@ def gather(sweep: Sweep) -> Content:
     problems = list(sweep.problems)
     frame = add_differences(sweep)
     means, look = aggregate(frame), Look.of(frame, sweep.x)
-    curves = {phase: read_curves(sweep, phase, problems) for phase in ("continue", "finetune")}
+    curves = {phase: read_curves(sweep, phase, problems) for phase in ("train", "continue", "finetune")}
     compositions = read_compositions(sweep, problems)
     charts = {
         "losses": figures.draw_losses(frame, means, look),
@@ -74,6 +86,11 @@ def gather(sweep: Sweep) -> Content:
         "ranks": figures.draw_ranks(means, look),
         "curves": figures.draw_curves(curves["continue"], look),
         "finetune": figures.draw_curves(curves["finetune"], look),
+        "training": figures.draw_curves(curves["train"], look),
+        "translations": figures.draw_translations(frame, means, look),
+        "translated_domains": draw_domains(score_domains(sweep, problems), look),
+        "masking": figures.draw_masking(read_masking(sweep, "train", problems), look),
+        "alignments": draw_alignments(read_alignments(sweep, "train", problems)),
         "forgetting": figures.draw_forgetting(frame, means, look),
         "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
         "selector": figures.draw_selector(frame, means, look),
@@ -81,6 +98,7 @@ def gather(sweep: Sweep) -> Content:
         "scores": selected.draw_scores(score_histogram(compositions)),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
+    tests = compare_translations(sweep, problems)
     drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
     return Content(
         sweep,
@@ -91,6 +109,7 @@ def gather(sweep: Sweep) -> Content:
         pick_samples(compositions),
         lengths(compositions),
         _costs(means),
+        tests,
         list(dict.fromkeys(problems)),
     )
 

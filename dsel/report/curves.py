@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,8 @@ from dsel.report.results import Cell, Sweep, read_json
 
 LOSSES = ("train_loss", "target_loss", "pool_loss")
 LABELS = ("label", "series", "x", "x_text", "group", "seed")
+MASKING = ("masked_share", "mask_auc", "mask_precision", "mask_recall", "seconds")
+POINTS = 50  # of a curve of single steps: the means over as many parts
 MAX_POINTS = 150  # a curve's points in a figure: more than its pixels can show makes the page heavy
 Floats = npt.NDArray[np.float64]
 
@@ -49,15 +51,25 @@ def read_curves(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
 
     A cell without that phase is not a problem; a curve that cannot be read is.
     """
+    return read_all(sweep, phase, "curve.parquet", _read_curve, problems)
+
+
+def read_masking(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
+    """What online selection dropped over the steps of a phase: LABELS, step, tokens (null), and MASKING, each the mean over some steps."""
+    return read_all(sweep, phase, "online.parquet", _read_masking, problems)
+
+
+def read_all(sweep: Sweep, phase: str, name: str, read: Callable[[Path], pl.DataFrame], problems: list[str]) -> pl.DataFrame:
+    """What `read` makes of the file `name` of a phase, of all cells that have one, with LABELS."""
     found = []
     for cell, labels in _cells(sweep):
         folder = cell.artifact(phase)
-        if folder is None or not (folder / "curve.parquet").is_file():
+        if folder is None or not (folder / name).is_file():
             continue
         try:
-            curve = _read_curve(folder / "curve.parquet")
+            curve = read(folder / name)
         except (OSError, pl.exceptions.PolarsError) as error:
-            problems.append(f"{cell.folder}: the curve of {phase} cannot be read ({str(error).splitlines()[0]}); left out")
+            problems.append(f"{cell.folder}: {name} of {phase} cannot be read ({str(error).splitlines()[0]}); left out")
             continue
         found.append(curve.select(*(pl.lit(labels[key], _TYPES[key]).alias(key) for key in LABELS), *curve.columns))
     return pl.concat(found) if found else pl.DataFrame()
@@ -73,6 +85,16 @@ def _read_curve(path: Path) -> pl.DataFrame:
             frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name))
     losses = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in LOSSES]
     return frame.select(pl.col("step").cast(pl.Int64), pl.col("tokens").cast(pl.Int64), *losses).sort("step")
+
+
+def _read_masking(path: Path) -> pl.DataFrame:
+    frame = pl.read_parquet(path)
+    frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in MASKING if name not in frame.columns)
+    width = max(1, (int(frame["step"].max()) + 1) // POINTS)  # type: ignore[arg-type]
+    middle = ((pl.col("step").cast(pl.Int64) // width) * width + width // 2).alias("step")
+    values = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in MASKING]
+    means = frame.select(middle, *values).group_by("step").agg(pl.col(MASKING).mean()).sort("step")
+    return means.select("step", pl.lit(None, pl.Int64).alias("tokens"), *MASKING)
 
 
 def mean_curves(curves: pl.DataFrame, loss: str = "target_loss") -> pl.DataFrame:

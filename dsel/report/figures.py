@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from dsel.report.aggregate import AFTER, BEFORE
+from dsel.report.aggregate import AFTER, BEFORE, TRAINED
 from dsel.report.chart import NATS, Chart, Look, draw_metric, finish
 from dsel.report.curves import mean_curves, thin
 from dsel.report.results import BASELINES
@@ -16,18 +16,21 @@ VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#e5c614")
 def draw_losses(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
     """Target loss before and after fine-tuning, side by side."""
     titles = {BEFORE: f"target loss before fine-tuning {NATS}", AFTER: f"target loss after fine-tuning {NATS}"}
+    titles |= {TRAINED: f"target loss {NATS}"}
     return _side_by_side(frame, means, look, titles)
 
 
 def draw_differences(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
-    """Target loss minus that of random with the same seed: without the spread that all methods of a seed share."""
-    titles = {f"delta.target_loss_{when}_ft": f"difference from random {when} fine-tuning {NATS}" for when in ("before", "after")}
+    """Target loss minus that of the baseline with the same seed: without the spread that all methods of a seed share."""
+    titles = {f"delta.target_loss_{when}_ft": f"difference {when} fine-tuning {NATS}" for when in ("before", "after")}
+    titles |= {TRAINED.replace("metrics.", "delta."): f"difference {NATS}"}
     return _side_by_side(frame, means, look, titles)
 
 
 def draw_forgetting(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
     """Loss on the generic pool before and after fine-tuning (or once, where it was measured once)."""
     titles = {f"metrics.pool_loss_{when}_ft": f"pool loss {when} fine-tuning {NATS}" for when in ("before", "after")}
+    titles |= {"metrics.pool_loss_trained": f"pool loss {NATS}"}
     if not any(metric in frame.columns for metric in titles):
         titles = {"metrics.pool_loss": f"pool loss {NATS}"}
     return _side_by_side(frame, means, look, titles)
@@ -43,6 +46,22 @@ def draw_selector(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart
     return _side_by_side(frame, means, look, titles)
 
 
+def draw_translations(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
+    """BLEU before and after fine-tuning, or on the target and on held-out pairs of the pool."""
+    titles = {f"metrics.bleu_{when}_ft": f"BLEU {when} fine-tuning" for when in ("before", "after")}
+    if not any(metric in frame.columns for metric in titles):
+        titles = {"metrics.bleu_trained": "BLEU", "metrics.pool_bleu_trained": "BLEU on the pool", "metrics.mask_auc": "AUC of the mask"}
+    return _side_by_side(frame, means, look, titles)
+
+
+def draw_masking(masking: pl.DataFrame, look: Look) -> Chart | None:
+    """What online selection dropped over the steps, and how much of the planted noise that was."""
+    titles = {"masked_share": "share of the tokens masked", "mask_auc": "AUC of the mask", "mask_precision": "precision of the mask"}
+    titles |= {"mask_recall": "recall of the mask"}
+    drawn = [panel for column, title in titles.items() for panel in _curve_panels(masking, look, column, title, (400, 240))]
+    return finish(alt.concat(*drawn, columns=2)) if drawn else None
+
+
 def _side_by_side(frame: pl.DataFrame, means: pl.DataFrame, look: Look, titles: dict[str, str]) -> Chart | None:
     kept = [metric for metric in titles if metric in frame.columns and frame[metric].null_count() < len(frame)]
     size = (560, 300) if len(kept) == 1 else (400, 280) if len(kept) == 2 else (245, 220)
@@ -53,30 +72,35 @@ def _side_by_side(frame: pl.DataFrame, means: pl.DataFrame, look: Look, titles: 
     return finish(alt.hconcat(*drawn)) if drawn else None
 
 
-def draw_curves(curves: pl.DataFrame, look: Look, loss: str = "target_loss", title: str = "target loss") -> Chart | None:
-    """Loss against steps: the mean over seeds, and a band from the lowest to the highest seed.
+def draw_curves(curves: pl.DataFrame, look: Look, loss: str = "target_loss", title: str = "target loss", unit: str = NATS) -> Chart | None:
+    """Loss, or another column, against steps: the mean over seeds, and a band from the lowest to the highest seed.
 
     Where x has more levels than there are series, a panel is a series and colours are x; otherwise the reverse.
     """
+    panels = _curve_panels(curves, look, loss, f"{title} {unit}".strip())
+    return finish(alt.concat(*panels, columns=3 if len(panels) > 2 else 2)) if panels else None
+
+
+def _curve_panels(curves: pl.DataFrame, look: Look, loss: str, title: str, size: tuple[int, int] | None = None) -> list[Chart]:
     if curves.is_empty() or curves[loss].null_count() == len(curves):
-        return None
+        return []
     means = thin(mean_curves(curves, loss), ["group"]).filter(pl.len().over("group") > 1)
     if means.is_empty():
-        return None
+        return []
     by_x = len(look.texts) > 1 and means["series"].n_unique() <= means["x_text"].n_unique()
     panel, colour = ("series", _x_colour(look)) if by_x else ("x_text", look.colour())
     names = [name for name in (look.series if by_x else look.texts or [""]) if name in set(means[panel])]
     names += [name for name in means[panel].unique(maintain_order=True) if name not in names]
-    size = (680, 320) if len(names) == 1 else (400, 260) if len(names) == 2 else (250, 200)
+    size = size or ((680, 320) if len(names) == 1 else (400, 260) if len(names) == 2 else (250, 200))
     domain = [float(means["low"].min()), float(means["high"].max())]  # type: ignore[arg-type]
     panels = []
     for at, name in enumerate(names):
         own = means.filter(pl.col(panel) == name)
-        text = f"{title} {NATS}" if at % (3 if len(names) > 2 else 2) == 0 else ""
+        text = title if at % (3 if len(names) > 2 else 2) == 0 else ""
         chart = _curve_panel(own, colour, domain, text).properties(width=size[0], height=size[1])
         head = name if by_x else f"{look.x_title}: {name}" if name and look.x else ""
         panels.append(chart.properties(title=head) if head else chart)
-    return finish(alt.concat(*panels, columns=3 if len(names) > 2 else 2))
+    return panels
 
 
 def _x_colour(look: Look) -> alt.Color:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from dsel.report.aggregate import AFTER, BEFORE, Difference, aggregate, compare_with, pm, rank
+from dsel.report.aggregate import AFTER, BEFORE, TRAINED, Difference, aggregate, baseline, compare_with, pm, rank
 from dsel.report.results import Sweep
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ Better = Literal["low", "high"]
 METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
     (BEFORE, "target before FT", 3, "low"),
     (AFTER, "target after FT", 3, "low"),
+    (TRAINED, "target", 3, "low"),
+    ("metrics.bleu_before_ft", "BLEU before FT", 1, "high"),
+    ("metrics.bleu_after_ft", "BLEU after FT", 1, "high"),
+    ("metrics.bleu_trained", "BLEU", 1, "high"),
+    ("metrics.pool_bleu_trained", "BLEU on the pool", 1, "high"),
+    ("metrics.masked_share", "masked", 3, None),
+    ("metrics.mask_auc", "AUC of the mask", 3, "high"),
     ("metrics.pool_loss_before_ft", "pool before FT", 3, "low"),
     ("metrics.pool_loss_after_ft", "pool after FT", 3, "low"),
     ("metrics.selector_precision", "precision", 3, "high"),
@@ -76,8 +83,8 @@ def make_table(sweep: Sweep) -> Table:
     means = aggregate(frame)
     for metric, title, decimals, better in _metrics(frame):
         columns[title] = _column(means, names, metric, decimals, better)
-        if metric in (BEFORE, AFTER) and (found := compare_with(sweep, metric)):
-            columns[f"Δ random {title.removeprefix('target ')}"] = _differences(found, names)
+        if metric in (BEFORE, AFTER, TRAINED) and (found := compare_with(sweep, metric)):
+            columns[f"Δ {baseline(sweep)} {title.removeprefix('target')}".replace("  ", " ").strip()] = _differences(found, names)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     return Table(list(columns), rows, num_keys)
 
@@ -114,7 +121,7 @@ def to_rich(table: Table, title: str) -> RichTable:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    caption = "mean ± sd over seeds; losses in nats/token; Δ random: paired by seed (seeds below random / seeds)"
+    caption = "mean ± sd over seeds; losses in nats/token; Δ: paired by seed (seeds below it / seeds)"
     shown = RichTable(
         title=escape(title),
         caption=caption,

@@ -26,9 +26,8 @@ class LossDifference:
 
     def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
         """Scores (unit, 1); a document without tokens scores 0, as one on which the two models agree."""
-        losses, counts = document_losses(
-            [self.general, self.tuned], self.objective.token_losses, batch[TOKENS], self.context, self.tokens_per_batch
-        )
+        models = [self.general, self.tuned]
+        losses, counts = document_losses(models, self.objective, batch, self.context, self.tokens_per_batch)
         return ((losses[:, 0] - losses[:, 1]) / np.maximum(counts, 1)).astype(np.float32)[:, None]
 
 

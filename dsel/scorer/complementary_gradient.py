@@ -9,9 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from dsel.functional.blocks import gather_blocks, num_blocks
-from dsel.functional.gradients import mean_gradient, orthogonal_alignment
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.gradients import mean_gradient, orthogonal_alignment, unfreeze
 from dsel.pool import TOKENS, Pool
 from dsel.protocol import Context, FittedScore, Scorer
 
@@ -68,14 +66,10 @@ class ComplementaryGradient:
         values = base(sample.table)[:, 0]
         edges = np.unique(np.quantile(values, np.linspace(0, 1, self.num_buckets + 1)[1:-1]).astype(np.float32))
         bucket = np.searchsorted(edges, values, side="right")
-        model = context.load(None).requires_grad_(True)
+        model = unfreeze(context.load(None))
 
         def gradient(pool: Pool, count: int) -> torch.Tensor:
-            flat, _ = flat_tokens(pool.table[TOKENS])
-            total = num_blocks(len(flat), length)
-            which = np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
-            blocks = torch.from_numpy(gather_blocks(flat, which, length)).to(next(model.parameters()).device)
-            return mean_gradient(model, context.objective.token_losses, blocks)
+            return mean_gradient(model, context.objective, context.objective.some(pool.table, count, length))
 
         tuned, held_out = gradient(context.finetune, self.target_blocks), gradient(context.held_out, self.target_blocks)
         scores = np.full(len(edges) + 1, -np.inf, dtype=np.float32)  # a bucket that the sample leaves empty comes last

@@ -27,7 +27,7 @@ class MeanLogLikelihood:
 
     def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
         """Scores (unit, 1)."""
-        losses, counts = document_losses([self.model], self.objective.token_losses, batch[TOKENS], self.context, self.tokens_per_batch)
+        losses, counts = document_losses([self.model], self.objective, batch, self.context, self.tokens_per_batch)
         means = np.where(counts > 0, -losses[:, 0] / np.maximum(counts, 1), self.without_tokens)
         return means.astype(np.float32)[:, None]
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from dsel.functional.gradients import unfreeze
+
 WEIGHTS, OPTIMIZER, TRAINING = "model", "optimizer.safetensors", "training.json"
 
 
@@ -21,11 +23,13 @@ def save_model(model: torch.nn.Module, folder: Path) -> None:
 
 def load_model(folder: Path) -> torch.nn.Module:
     """The model in `folder/model`, in evaluation mode."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     _silence()
-    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder / WEIGHTS, dtype=torch.float32)
-    return model.eval()
+    is_seq2seq = AutoConfig.from_pretrained(folder / WEIGHTS).is_encoder_decoder
+    kind = AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM
+    model: torch.nn.Module = kind.from_pretrained(folder / WEIGHTS, dtype=torch.float32)
+    return unfreeze(model).eval()
 
 
 def _silence() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dsel.functional.likelihood import document_losses
-from dsel.pool import TOKENS, Pool
+from dsel.pool import Pool
 from dsel.protocol import World
 
 
@@ -30,5 +30,5 @@ def losses_on(pools: Mapping[str, Pool], world: World, num_tokens: int) -> Calla
 def mean_loss(model: torch.nn.Module, world: World, pool: Pool) -> float:
     """Loss per predicted token in nats, over all tokens of all documents; each document is read from its own start."""
     assert world.model is not None
-    losses, counts = document_losses([model], world.objective.token_losses, pool.table[TOKENS], world.model.context)
+    losses, counts = document_losses([model], world.objective, pool.table, world.model.context)
     return float(losses.sum() / max(counts.sum(), 1))

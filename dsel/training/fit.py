@@ -14,9 +14,9 @@ import torch
 
 from dsel.error import InputError
 from dsel.progress import Progress, progress
-from dsel.protocol import Objective
-from dsel.training.batches import Batches
-from dsel.training.module import LossModule, MakeOptimizer, run_schedule
+from dsel.protocol import Objective, OnlineSelector
+from dsel.training.mask_record import MaskRecord
+from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
 
 Measure = Callable[[torch.nn.Module], Mapping[str, float]]
 MakeTrainer = Callable[..., pl.Trainer]
@@ -27,7 +27,7 @@ class Plan:
     """Steps `start` to `stop` of a schedule over `total`; a curve point every `every` steps.
 
     `keep` is "last" or "best" (lowest `target_loss` of the curve; the last where none is measured). With `patience`,
-    training ends after so many points without a better one.
+    training ends after so many points without a better one. `smoothing` of the labels, in training only.
     """
 
     total: int
@@ -38,6 +38,7 @@ class Plan:
     every: int = 50
     keep: str = "last"
     patience: int | None = None
+    smoothing: float = 0.0
 
 
 @dataclass
@@ -94,12 +95,13 @@ class Fitted:
     step: int
     steps_taken: int
     optimizer_state: dict[str, Any]
+    record: MaskRecord
 
 
 def fit(
     model: torch.nn.Module,
     objective: Objective,
-    batches: Batches,
+    batches: Any,  # a dataset by step, as an objective makes it
     plan: Plan,
     make_optimizer: MakeOptimizer,
     make_trainer: MakeTrainer,
@@ -107,6 +109,8 @@ def fit(
     label: str,
     seed: int,
     optimizer_state: Mapping[str, Any] | None = None,
+    online: OnlineSelector | None = None,
+    clean: Any = None,  # such a dataset of clean data, where `online` wants it
 ) -> Fitted:
     """Train `model` in place. What is random in training (dropout) is drawn from `seed`; global random state is left alone."""
     stop = plan.total if plan.stop is None else plan.stop
@@ -118,16 +122,20 @@ def fit(
         run_schedule(plan.schedule, plan.warmup, plan.total),
         plan.start,
         optimizer_state,
+        plan.smoothing,
+        Online(online.begin(seed), online.normaliser) if online else None,
     )
     with progress(label, (stop - plan.start) * tokens, "tokens") as bar, torch.random.fork_rng():
         torch.manual_seed(seed + plan.start)
         curve = Curve(plan, measure, tokens, bar)
         trainer = _trainer(make_trainer, max_steps=stop - plan.start, callbacks=[curve])
-        loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(plan.start, stop))
+        data = Together(batches, clean) if online else batches
+        loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(plan.start, stop))
         model.train()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")  # on purpose
             trainer.fit(module, loader)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -135,7 +143,17 @@ def fit(
         model.load_state_dict(curve.best[2])
     model.eval()
     state = trainer.optimizers[0].state_dict()
-    return Fitted(curve.rows, curve.best[1] if curve.best else plan.start + curve.steps, curve.steps, state)
+    return Fitted(curve.rows, curve.best[1] if curve.best else plan.start + curve.steps, curve.steps, state, module.record)
+
+
+class Together(torch.utils.data.Dataset[tuple[Any, Any]]):
+    """A step's batch, and the clean one that goes with it, if there is one."""
+
+    def __init__(self, batches: Any, clean: Any) -> None:
+        self.batches, self.clean = batches, clean
+
+    def __getitem__(self, step: int) -> tuple[Any, Any]:
+        return self.batches[step], None if self.clean is None else self.clean[step]
 
 
 def _trainer(make_trainer: MakeTrainer, **options: Any) -> pl.Trainer:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from dsel.functional.blocks import IGNORE
+from dsel.error import InputError
 from dsel.functional.schedule import multiplier
-from dsel.protocol import Objective
+from dsel.protocol import Objective, Weigh
+from dsel.training.mask_record import MaskRecord
+from dsel.training.step import Step
 
 MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Online:
+    """An online selector at work: what weighs the steps, and what the weighted loss is divided by."""
+
+    weigh: Weigh
+    normaliser: str
 
 
 class LossModule(pl.LightningModule):
@@ -27,17 +39,45 @@ class LossModule(pl.LightningModule):
         schedule: Callable[[int], float],
         start_step: int = 0,
         optimizer_state: Mapping[str, Any] | None = None,
+        smoothing: float = 0.0,
+        online: Online | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.make_optimizer, self.schedule = make_optimizer, schedule
-        self.start_step, self.optimizer_state = start_step, optimizer_state
+        self.start_step, self.optimizer_state, self.smoothing = start_step, optimizer_state, smoothing
+        self.online, self.record = online, MaskRecord()
         self.last_loss: torch.Tensor | None = None  # of the newest step; read when a curve point is due
 
-    def training_step(self, batch: torch.Tensor, _index: int) -> torch.Tensor:
-        """Mean loss over the batch's predicted tokens. `batch` (batch, time + 1)."""
-        losses = self.objective.token_losses(self.model, batch)
-        loss = losses.sum() / (batch[:, 1:] != IGNORE).sum()
+    def on_fit_start(self) -> None:
+        """Errors: a precision that scales losses, which products of gradients would have to take out again."""
+        if self.online is not None and self.trainer.precision == "16-mixed":
+            raise InputError("trainer.precision=16-mixed: online selection compares gradients; set trainer.precision=bf16-mixed or 32-true")
+
+    def training_step(self, batch: Any, _index: int) -> torch.Tensor | None:
+        """Mean loss over the batch's predicted tokens, or what an online selector makes of it; None where it drops all of them."""
+        if self.online is not None:
+            return self._selected(*batch)
+        losses = self.objective.token_losses(self.model, batch, self.smoothing)
+        loss = losses.sum() / self.objective.predicted(batch).sum()
+        self.last_loss = loss.detach()
+        return loss
+
+    def _selected(self, batch: Any, clean: Any) -> torch.Tensor | None:
+        assert self.online is not None
+        number, started, optimizer = self.start_step + self.global_step, time.perf_counter(), self.trainer.optimizers[0]
+        step = Step(self.model, self.objective, batch, clean, number, self.smoothing, optimizer)
+        weights = self.online.weigh(step)
+        _check_finite(step)
+        spread = weights if weights.ndim == 2 else weights[:, None]
+        kept = (step.predicted * (spread > 0)).sum()
+        self.record.add(step, weights, time.perf_counter() - started)
+        self.last_loss = step.losses.detach().sum() / step.predicted.sum()
+        if not kept:
+            self.record.skip(number)
+            optimizer.zero_grad()  # Lightning calls its step nevertheless, which does nothing where there is no gradient
+            return None
+        loss = step.loss(weights, kept if self.online.normaliser == "kept" else step.predicted.sum())
         self.last_loss = loss.detach()
         return loss
 
@@ -50,6 +90,13 @@ class LossModule(pl.LightningModule):
             optimizer.load_state_dict(dict(self.optimizer_state))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule, last_epoch=self.start_step - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _check_finite(step: Step) -> None:
+    """Errors: losses or gradients that no selector can compare."""
+    for what, values in (("the loss", step.losses), ("a gradient's alignment", step.alignment)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise InputError(f"training: {what} is not finite at step {step.number}; lower optimizer.lr or set trainer.gradient_clip_val")
 
 
 def run_schedule(schedule: str, warmup: int, total: int) -> Callable[[int], float]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dsel.functional.gradients import mean_gradient, orthogonal_alignment
+from dsel.objective.language_modeling import LanguageModeling
 
 vectors = arrays(np.float64, 6, elements=st.floats(-10, 10, width=32))
 
@@ -39,11 +40,12 @@ def test_mean_gradient_equals_one_backward_pass(rows: int, rows_per_batch: int) 
         parameter.data = torch.randn(parameter.shape, generator=generator)
     model[1].bias.requires_grad_(False)
 
-    def token_losses(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(model(tokens[:, :-1]).transpose(1, 2), tokens[:, 1:], reduction="none")
+    class Plain(LanguageModeling):
+        def token_losses(self, model: torch.nn.Module, batch: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(model(batch[:, :-1]).transpose(1, 2), batch[:, 1:], reduction="none")
 
     tokens = torch.randint(0, 11, (rows, 6), generator=generator)
-    found = mean_gradient(model, token_losses, tokens, rows_per_batch)
-    token_losses(model, tokens).mean().backward()
+    found = mean_gradient(model, Plain(), torch.split(tokens, rows_per_batch))
+    Plain().token_losses(model, tokens).mean().backward()
     trainable = [p for p in model.parameters() if p.requires_grad]
     torch.testing.assert_close(found, torch.cat([p.grad.flatten() for p in trainable]), rtol=1e-4, atol=1e-6)  # type: ignore[union-attr]

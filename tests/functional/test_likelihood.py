@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from laboratory import Lab
 
-from dsel.functional.likelihood import document_losses, flat_tokens
-from dsel.objective import LanguageModeling
+from dsel.functional.blocks import flat_tokens
+from dsel.functional.likelihood import document_losses
+from dsel.objective.language_modeling import LanguageModeling
 from dsel.training.evaluation import head_of, mean_loss
 
 token_lists = st.lists(st.lists(st.integers(0, 255), max_size=90), min_size=1, max_size=6)
@@ -37,7 +38,7 @@ def loop(model: torch.nn.Module, ids: list[int], context: int) -> float:
 @given(rows=token_lists, tokens_per_batch=st.sampled_from([1, 40, 2048]))
 def test_equals_a_loop_over_documents(lab: Lab, rows: list[list[int]], tokens_per_batch: int) -> None:
     models = [lab.context().load(None), lab.context().load("pretrain")]
-    losses, counts = document_losses(models, LanguageModeling().token_losses, column(rows), 32, tokens_per_batch)
+    losses, counts = document_losses(models, LanguageModeling(), pa.table({"dsel_tokens": column(rows)}), 32, tokens_per_batch)
     assert counts.tolist() == [max(0, len(row) - 1) for row in rows]
     np.testing.assert_allclose(losses[:, 0], [loop(models[0], row, 32) for row in rows], rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(losses[:, 0], losses[:, 1])

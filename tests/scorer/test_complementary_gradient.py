@@ -82,8 +82,8 @@ def test_units_stand_in_the_order_of_buckets_and_inside_by_the_base_score() -> N
 def test_gradients_do_not_depend_on_the_batch(lab: Lab) -> None:
     model = lab.context().load(None).requires_grad_(True)
     tokens = torch.randint(0, 200, (7, 33), generator=torch.Generator().manual_seed(0))
-    whole = mean_gradient(model, lab.world.objective.token_losses, tokens)
-    parts = mean_gradient(model, lab.world.objective.token_losses, tokens, rows_per_batch=2)
+    whole = mean_gradient(model, lab.world.objective, [tokens])
+    parts = mean_gradient(model, lab.world.objective, torch.split(tokens, 2))
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
     assert all(p.grad is None for p in model.parameters())
 

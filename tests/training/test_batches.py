@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from made_up_corpus import RandomState
 
 from dsel.error import InputError
+from dsel.objective.blocks import Blocks
 from dsel.pool import TOKENS, Pool
-from dsel.training.batches import Batches
 
 
 def pool_of(num_tokens: int, first: int = 0, lengths: int = 7) -> Pool:
@@ -26,7 +26,7 @@ def pool_of(num_tokens: int, first: int = 0, lengths: int = 7) -> Pool:
 @given(num_blocks=st.integers(1, 13), batch_size=st.integers(1, 5), seed=st.integers(0, 3))
 def test_each_block_comes_once_an_epoch(num_blocks: int, batch_size: int, seed: int) -> None:
     context, epochs = 4, 3
-    batches = Batches({"a": (pool_of(num_blocks * context + 1), 1.0)}, context, batch_size, seed)
+    batches = Blocks({"a": (pool_of(num_blocks * context + 1), 1.0)}, context, batch_size, seed)
     rows = [row for step in range(-(-epochs * num_blocks // batch_size)) for row in batches[step].tolist()]
     orders = [[row[0] // context for row in rows[e * num_blocks : (e + 1) * num_blocks]] for e in range(epochs)]
     for order in orders:
@@ -37,7 +37,7 @@ def test_each_block_comes_once_an_epoch(num_blocks: int, batch_size: int, seed: 
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
-    make = lambda seed: Batches({"a": (pool_of(401), 1.0), "b": (pool_of(99, 1000), 2.0)}, 8, 6, seed)  # noqa: E731
+    make = lambda seed: Blocks({"a": (pool_of(401), 1.0), "b": (pool_of(99, 1000), 2.0)}, 8, 6, seed)  # noqa: E731
     before, one, other = RandomState.now(), make(1), make(1)
     forwards = [one[step].tolist() for step in range(9)]
     assert [other[step].tolist() for step in reversed(range(9))] == forwards[::-1]
@@ -51,7 +51,7 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 def test_shares_of_a_mixture_are_exact(shares: list[float], batch_size: int, steps: int) -> None:
     """Every batch is full, and after any number of steps each pool has given its share of all rows, but for rounding."""
     pools = {str(number): (pool_of(33, 1000 * number), share) for number, share in enumerate(shares)}
-    batches = Batches(pools, 4, batch_size, seed=0)
+    batches = Blocks(pools, 4, batch_size, seed=0)
     seen: Counter[int] = Counter()
     for step in range(steps):
         batch = batches[step].numpy()
@@ -63,7 +63,7 @@ def test_shares_of_a_mixture_are_exact(shares: list[float], batch_size: int, ste
 
 def test_a_mixture_visits_each_pools_blocks_once_an_epoch() -> None:
     pools = {name: (pool_of(8 * 4 + 1, first), share) for name, first, share in (("a", 0, 0.5), ("b", 1000, 0.02), ("c", 2000, 0.48))}
-    batches = Batches(pools, 4, 1, seed=3)
+    batches = Blocks(pools, 4, 1, seed=3)
     rows = [int(batches[step][0, 0]) for step in range(400)]
     assert len(rows) == 400
     for first in (0, 1000, 2000):
@@ -73,7 +73,7 @@ def test_a_mixture_visits_each_pools_blocks_once_an_epoch() -> None:
 
 
 def test_few_tokens_are_repeated() -> None:
-    batch = Batches({"a": (pool_of(3), 1.0)}, 5, 2, 0)[0]
+    batch = Blocks({"a": (pool_of(3), 1.0)}, 5, 2, 0)[0]
     assert batch.tolist() == [[0, 1, 2, 0, 1, 2]] * 2
     assert batch.dtype.is_floating_point is False
     np.testing.assert_array_equal(batch.shape, (2, 6))
@@ -81,4 +81,4 @@ def test_few_tokens_are_repeated() -> None:
 
 def test_an_empty_part_is_named() -> None:
     with pytest.raises(InputError, match="train on finetune: there are no documents"):
-        Batches({"source": (pool_of(30), 0.9), "finetune": (pool_of(0), 0.1)}, 4, 2, 0)
+        Blocks({"source": (pool_of(30), 0.9), "finetune": (pool_of(0), 0.1)}, 4, 2, 0)

@@ -17,9 +17,9 @@ from made_up_corpus import RandomState
 
 from dsel.build import build
 from dsel.error import InputError
+from dsel.objective.blocks import Blocks
 from dsel.phase.train import Train
 from dsel.state import State
-from dsel.training.batches import Batches
 from dsel.training.checkpoint import load_model, load_training, save_model, save_training
 from dsel.training.fit import Plan, fit
 from dsel.training.module import run_schedule
@@ -159,7 +159,7 @@ def test_one_step_equals_one_by_hand(lab: Lab) -> None:
     model, reference = lab.context().load(None), lab.context().load(None)
     for m in (model, reference):
         m.requires_grad_(True)
-    batches = Batches({"target": (lab.target, 1.0)}, 32, 3, seed=0)
+    batches = Blocks({"target": (lab.target, 1.0)}, 32, 3, seed=0)
     plain = build({"_target_": "pytorch_lightning.Trainer", "_partial_": True, "accelerator": "cpu", "devices": 1})
     optimizer = partial(torch.optim.SGD, lr=0.1)
     fitted = fit(model, lab.world.objective, batches, Plan(1, schedule="constant"), optimizer, plain, lambda _: {}, "test", 0)

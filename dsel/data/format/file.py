@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,30 +12,31 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dsel.data.format import csv, jsonl, parquet, txt
+from dsel.data.format import aligned, csv, jsonl, parquet, po, tsv, txt
 from dsel.data.format.rows import Before, Rows
 from dsel.data.text import Columns
 from dsel.error import InputError
 
 PARSERS = {".parquet": parquet.parse, ".jsonl": jsonl.parse, ".json": jsonl.parse, ".csv": csv.parse, ".txt": txt.parse}
-LINES = {".jsonl": jsonl.lines, ".json": jsonl.lines, ".csv": csv.lines, ".txt": txt.lines}
+PAIR_PARSERS = {".tsv": tsv.parse, ".po": po.parse}  # of pairs of sentences only
+LINES = {".jsonl": jsonl.lines, ".json": jsonl.lines, ".csv": csv.lines, ".txt": txt.lines, ".tsv": tsv.lines}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-KNOWN = f"{', '.join(PARSERS)}, each also with {' or '.join(COMPRESSIONS)}"
 BOM = b"\xef\xbb\xbf"
 CHUNK_BYTES = 1 << 24
 STEP_BYTES = 1 << 18  # of a file that are decompressed at a time: after which line it is broken is known as closely
 
 
-def find_files(given: object, side: str) -> list[Path]:
+def find_files(given: object, side: str, src: str | None = None) -> list[Path]:
     """The files that `source=` or `target=` (a path, glob, folder, or list of those) names, sorted, none twice.
 
-    Errors: nothing there, an empty folder, a glob without match, an unknown extension. In a folder, hidden files and
-    those of other extensions are passed over.
+    `src`: the source side's name where pairs are looked for, which come in more formats. Errors: nothing there, an empty folder, a glob
+    without match, an unknown extension. In a folder, hidden files and those of other extensions are passed over.
     """
     items = [given] if isinstance(given, str | Path) else given
     if not isinstance(items, Iterable):
         raise InputError(f"{side}={given}: give a path, a glob, a folder, or a list of those")
-    found = {path for item in items for path in _expand(str(item), side)}
+    known = [*PARSERS, *PAIR_PARSERS, f".{src}"] if src else [*PARSERS]
+    found = {path for item in items for path in _expand(str(item), side, known)}
     if not found:
         raise InputError(f"{side}={given}: names no file; give a path, a glob, a folder, or a list of those")
     for path in found:
@@ -44,15 +45,15 @@ def find_files(given: object, side: str) -> list[Path]:
     return sorted(found)
 
 
-def _expand(item: str, side: str) -> list[Path]:
+def _expand(item: str, side: str, known: Collection[str]) -> list[Path]:
     path = Path(item).expanduser()
     if path.is_dir():
         inside = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
-        known = [p for p in inside if split_name(p)[0] in PARSERS]
-        if not known:
+        found = [p for p in inside if split_name(p)[0] in known]
+        if not found:
             other = f"{len(inside)} files, none of a known kind" if inside else "empty"
-            raise InputError(f"{side}={item}: the folder is {other}; put files in it ({KNOWN})")
-        return known
+            raise InputError(f"{side}={item}: the folder is {other}; put files in it ({_say(known)})")
+        return found
     if not path.exists():
         if not glob.has_magic(item):
             raise InputError(f"{side}={item}: no such file or folder (from {Path.cwd()}); correct {side}=")
@@ -62,9 +63,13 @@ def _expand(item: str, side: str) -> list[Path]:
     else:
         paths = [path]
     for p in paths:
-        if split_name(p)[0] not in PARSERS:
-            raise InputError(f"{side}={item}: unknown extension {p.suffix!r} of {p}; known are {KNOWN}")
+        if split_name(p)[0] not in known:
+            raise InputError(f"{side}={item}: unknown extension {p.suffix!r} of {p}; known are {_say(known)}")
     return paths
+
+
+def _say(known: Iterable[str]) -> str:
+    return f"{', '.join(known)}, each also with {' or '.join(COMPRESSIONS)}"
 
 
 def _hidden(path: Path) -> bool:
@@ -107,15 +112,28 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+def beside(path: Path, columns: Columns) -> list[Path]:
+    """The file, and of two that are aligned line by line the other as well. Errors: it is not there."""
+    if columns.src is None or split_name(path)[0] != f".{columns.src}":
+        return [path]
+    other = aligned.other_side(path, columns)
+    if not other.exists():
+        raise InputError(f"{path}: no {other.name} beside it, which would hold its translations; put it there, or set data.tgt_column=")
+    return [path, other]
+
+
 def parse(data: bytes, path: Path, columns: Columns, before: Before = int) -> Rows:
     """The rows of a file that holds `data`, or a part of it. Errors: see the formats."""
-    return PARSERS[split_name(path)[0]](data, str(path), columns, before)
+    if len(paths := beside(path, columns)) > 1:
+        return aligned.parse(data, read_bytes(paths[1]), path, columns)
+    return {**PARSERS, **PAIR_PARSERS}[split_name(path)[0]](data, str(path), columns, before)
 
 
 def places(data: bytes, path: Path, numbers: npt.NDArray[np.int64]) -> tuple[list[int], bool]:
     """The lines on which the rows of these numbers stand, and True; the numbers, and False, where there are no lines."""
     kind = split_name(path)[0]
-    return (LINES[kind](data)[numbers].tolist(), True) if kind in LINES else (numbers.tolist(), False)
+    find = LINES.get(kind, None if kind in PARSERS or kind in PAIR_PARSERS else txt.lines)
+    return (numbers.tolist(), False) if find is None else (find(data)[numbers].tolist(), True)
 
 
 def hash_file(path: Path) -> str:

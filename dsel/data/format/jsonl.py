@@ -34,7 +34,8 @@ def parse(data: bytes, name: str, columns: Columns, before: Before = int) -> Row
         table.validate(full=True)
     except (pa.ArrowException, UnicodeDecodeError):  # the latter is pyarrow failing to word its own message
         return _parse_lines(data, name, columns, before)
-    if before is not int and columns.text in table.column_names and not _is_text(table.schema.field(columns.text).type):
+    present = [table.schema.field(text).type for text in columns.texts if text in table.column_names]
+    if before is not int and not all(map(_is_text, present)):
         return _parse_lines(data, name, columns, before)  # a part of a file says nothing of the others' types
     # The reader takes an object over many lines, and many on a line, for rows: line numbers would lie.
     if table.num_rows != data.count(b"\n") + (not data.endswith(b"\n")):
@@ -67,7 +68,7 @@ def _parse_lines(data: bytes, name: str, columns: Columns, before: Before) -> Ro
     """What `parse` gives, line by line."""
     where = lines(data) + before()
     rows = [line for line in data.split(b"\n") if line.strip()]
-    found = [_examine(line, columns.text) for line in rows]
+    found = [_examine(line, columns.texts) for line in rows]
     bad = [Bad(name, int(n), *fault) for n, fault in zip(where, found, strict=True) if fault is not None]
     good = np.array([i for i, fault in enumerate(found) if fault is None], dtype=np.int64)
     if len(good) == 0:
@@ -81,7 +82,7 @@ def _parse_lines(data: bytes, name: str, columns: Columns, before: Before) -> Ro
     return Rows(table, good, len(rows), bad)
 
 
-def _examine(line: bytes, text_column: str) -> tuple[str, str] | None:
+def _examine(line: bytes, texts: Sequence[str]) -> tuple[str, str] | None:
     """Reason and detail of what is wrong with a line; None where it is right."""
     try:
         record = json.loads(line.decode(), object_pairs_hook=_distinct)
@@ -96,9 +97,10 @@ def _examine(line: bytes, text_column: str) -> tuple[str, str] | None:
         return "broken_json", f"broken JSON ({error}) in {show(line.decode())}"
     if not isinstance(record, dict):
         return "not_an_object", f"not a JSON object but {show(record)}; JSON lines hold one {{...}} a line"
-    value = record.get(text_column)
-    if value is not None and not isinstance(value, str):
-        return "not_a_string", f"{text_column!r} is {show(value)}, a {type(value).__name__} and not a string"
+    for name in texts:
+        value = record.get(name)
+        if value is not None and not isinstance(value, str):
+            return "not_a_string", f"{name!r} is {show(value)}, a {type(value).__name__} and not a string"
     return None
 
 

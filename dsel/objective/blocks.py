@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from dsel.error import InputError
-from dsel.functional.blocks import gather_blocks, num_blocks
-from dsel.functional.likelihood import flat_tokens
+from dsel.functional.blocks import flat_tokens, gather_blocks, num_blocks
 from dsel.pool import TOKENS, Pool
 
 
-class Batches(torch.utils.data.Dataset[torch.Tensor]):
+class Blocks(torch.utils.data.Dataset[torch.Tensor]):
     """Item `step` is that step's batch (batch, context + 1). Several pools are mixed by their shares.
 
     Each pool's documents are packed into blocks, which are visited in a new order every epoch.
