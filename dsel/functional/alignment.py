@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 Direction = Mapping[str, torch.Tensor]
 """By name of a trainable parameter, a tensor of its shape; one that is missing counts as zeros. Tied parameters stand under their first
@@ -65,7 +67,7 @@ def by_jvp(model: torch.nn.Module, losses: Losses, direction: Direction) -> tupl
     Errors: an operation without a forward derivative, such as attention that a package of its own has fused.
     """
     _load_derivatives()
-    with _padding_held(model), plain_attention(), forward_ad.dual_level(), _LinearTogether():
+    with _padding_held(model), forward_ad.dual_level(), _Derivatives():
         duals = {f"model.{name}": _dual(p, direction[name]) for name, p in _along(model, direction).items()}
         found = torch.func.functional_call(_Bound(model, losses), duals, ())
         values, slopes = forward_ad.unpack_dual(found)  # type: ignore[no-untyped-call]
@@ -119,26 +121,60 @@ def _padding_held(model: torch.nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-class _LinearTogether(TorchFunctionMode):
-    """Dual numbers through a linear layer with the two products of its derivative added up in place, and without a graph of them: nothing
-    is differentiated by a derivative here."""
+class _Derivatives(TorchFunctionMode):
+    """What takes most of a model's time carries its derivative beside its value, without a graph of it: nothing is differentiated by a
+    derivative here. All else goes the way that torch has."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func is torch.nn.functional.linear and len(args) >= 2 and not kwargs:
+        given = kwargs or {}
+        if func is F.linear and len(args) >= 2 and not given:
             return _linear(*args)
-        return func(*args, **(kwargs or {}))
+        if func in (F.layer_norm, F.cross_entropy):
+            return _apart(func, args, given)
+        if func is F.scaled_dot_product_attention:
+            drops = given.get("dropout_p", args[4] if len(args) > 4 else 0.0)  # what drops out must be the same for both
+            with plain_attention() if drops else nullcontext():
+                return func(*args, **given) if drops else _apart(func, args, given)
+        return func(*args, **given)
+
+
+def _apart(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """The value as ever, its derivative by torch's forward derivatives of detached values."""
+    duals: list[torch.Tensor | None] = []
+
+    def part(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        primal, slope = forward_ad.unpack_dual(value)  # type: ignore[no-untyped-call]
+        duals.append(slope)
+        return primal
+
+    def detached(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        slope = duals.pop(0)
+        return value.detach() if slope is None else _dual(value.detach(), slope.detach())
+
+    plain, named = tree_map(part, (args, dict(kwargs)))
+    value: torch.Tensor = func(*plain, **named)
+    if all(slope is None for slope in duals):
+        return value
+    with torch.no_grad(), plain_attention():
+        plain, named = tree_map(detached, (plain, named))
+        slope = forward_ad.unpack_dual(func(*plain, **named)).tangent  # type: ignore[no-untyped-call]
+    return _dual(value, slope)
 
 
 def _linear(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     (x, x_slope), (w, w_slope) = (forward_ad.unpack_dual(value) for value in (given, weight))  # type: ignore[no-untyped-call]
     b, b_slope = (None, None) if bias is None else forward_ad.unpack_dual(bias)  # type: ignore[no-untyped-call]
-    value = torch.nn.functional.linear(x, w, b)
+    value = F.linear(x, w, b)
     with torch.no_grad():
-        slope = None if x_slope is None else torch.nn.functional.linear(x_slope, w)
+        slope = None if x_slope is None else F.linear(x_slope, w)
         if w_slope is not None:
             flat = x.reshape(-1, x.shape[-1])
             if slope is None:
-                slope = torch.nn.functional.linear(x, w_slope)
+                slope = F.linear(x, w_slope)
             else:
                 slope.view(-1, slope.shape[-1]).addmm_(flat, w_slope.T)
         if b_slope is not None:

@@ -177,6 +177,28 @@ def test_tied_weights_by_pairs_of_tokens(padded: bool, monkeypatch: pytest.Monke
     assert len(taken) == 9
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_dual_numbers_through_fused_attention(dropout: float) -> None:
+    config = GPT2Config(n_embd=8, n_layer=2, n_head=2, n_positions=16, resid_pdrop=dropout, attn_pdrop=dropout, embd_pdrop=dropout,
+                        attn_implementation="sdpa", bos_token_id=0, eos_token_id=0, **SIZE)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, tokens = GPT2LMHeadModel(config).to(torch.float64).train(), torch.randint(2, VOCABULARY, (ROWS, LENGTH))
+
+    def losses(some: torch.nn.Module) -> torch.Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return token_losses(some, tokens, 0.1)
+
+    direction = gradient(model, losses(model)[:2].sum())
+    values, slopes = by_jvp(model, losses, direction)
+    torch.testing.assert_close(values, losses(model), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(slopes, by_loop(model, losses(model), direction), rtol=1e-9, atol=1e-9)
+    own = torch.autograd.grad(values.sum(), list(trainable(model).values()))
+    for name, part in gradient(model, losses(model).sum()).items():
+        torch.testing.assert_close(own[list(trainable(model)).index(name)], part, rtol=1e-9, atol=1e-9)
+
+
 def small(kind: str = "gpt2") -> tuple[torch.nn.Module, torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
     """A model, tokens, the gradient on two of them, and each example's product with it by the loop."""
     model, tokens = make(kind, 0.0, True, torch.float32)
