@@ -21,18 +21,17 @@ PAIRS = [
     "model.vocab_size=300", "model.context=24", "steps.total=6", "steps.finetune=4", "trainer=debug",
 ]  # fmt: skip
 BLEU = ["phases.{}.num_beams=1", "phases.{}.max_pairs=10"]
-SMALL = {  # experiments that are not the three phases of a language model on files
+THREE_PHASES = [*TINY, *PHASES, "split.planted=10"]  # of a language model
+SMALL = {  # the others
     "complementarity_mt": [
-        *PAIRS,
-        *PHASES,
-        "split.planted=2",
-        *[key.format(f"bleu_{when}") for when in ("before", "after") for key in BLEU],
+        *PAIRS, *PHASES, "split.planted=2", *[key.format(f"bleu_{when}") for when in ("before", "after") for key in BLEU],
     ],
     "loss_masking": [*PAIRS, "steps.unmasked=2", "phases.train.every=2", *[key.format("bleu") for key in BLEU]],
     "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", "steps.unmasked=2", "phases.train.every=2"],
-}
+}  # fmt: skip
 SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
 SMALL["loss_masking_noise"] = SMALL["loss_masking_domains"] = SMALL["loss_masking"]
+OWN_DATA = {name for name, small in SMALL.items() if small[: len(PAIRS)] == PAIRS}  # and no files
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
@@ -61,9 +60,16 @@ OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that ha
 def sweep(name: str, folder: Path, *more: str) -> Answer:
     """Run it small; the report's images take longer than all else."""
     source, target = write_files(folder, 30, 80)
-    files = ["data=files", f"source={source}", f"target={target}"]
-    small = [*TINY, *files, "split.planted=10", *PHASES] if name not in SMALL else [*files, *SMALL[name]] if "_lm" in name else SMALL[name]
-    return dsel(f"experiment={name}", *small, "seed=0", *more, "+hydra.callbacks.report.images=false", outputs=folder)
+    files = [] if name in OWN_DATA else ["data=files", f"source={source}", f"target={target}"]
+    return dsel(
+        f"experiment={name}",
+        *files,
+        *SMALL.get(name, THREE_PHASES),
+        "seed=0",
+        *more,
+        "+hydra.callbacks.report.images=false",
+        outputs=folder,
+    )
 
 
 def results(folder: Path) -> list[dict[str, object]]:

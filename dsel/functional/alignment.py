@@ -6,7 +6,7 @@ All but finite differences are exact. `ghost` has the way that costs next to not
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any
@@ -25,26 +25,22 @@ Losses = Callable[[torch.nn.Module], torch.Tensor]
 """Token losses (example, time) of some batch under a model."""
 
 
-def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that are trained, each once."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+def trainable(model: torch.nn.Module, only: Collection[str] | None = None) -> dict[str, torch.nn.Parameter]:
+    """The parameters that are trained, each once; of these names, if some are given."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad and (only is None or name in only)}
 
 
-def gradient(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gradient of a scalar, with zeros where a parameter has no part in it."""
-    parameters = trainable(model)
+def gradient(model: torch.nn.Module, loss: torch.Tensor, only: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """The gradient of a scalar by the parameters `only` (None: all), with zeros where one has no part in it."""
+    parameters = trainable(model, only)
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)}
-
-
-def _along(model: torch.nn.Module, direction: Direction) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in trainable(model).items() if name in direction}
 
 
 def by_loop(model: torch.nn.Module, losses: torch.Tensor, direction: Direction) -> torch.Tensor:
     """<gradient of each loss, direction>, of the shape of `losses`, whose graph is kept: one backward pass each. What the others are
     tested against."""
-    parameters, found = _along(model, direction), []
+    parameters, found = trainable(model, direction), []
     for loss in losses.flatten():
         own = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True, allow_unused=True)
         found.append(sum((g * direction[name]).sum() for name, g in zip(parameters, own, strict=True) if g is not None))
@@ -54,7 +50,7 @@ def by_loop(model: torch.nn.Module, losses: torch.Tensor, direction: Direction) 
 def by_double_backward(model: torch.nn.Module, losses: torch.Tensor, direction: Direction) -> torch.Tensor:
     """The same for all tokens at once: the derivative by z of <gradient of sum z * losses, direction>, which is linear in z."""
     weights = torch.ones_like(losses, requires_grad=True)
-    parameters = _along(model, direction)
+    parameters = trainable(model, direction)
     own = torch.autograd.grad((weights * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
     inner = sum((g * direction[name]).sum() for name, g in zip(parameters, own, strict=True) if g is not None)
     (found,) = torch.autograd.grad(torch.as_tensor(inner), weights)
@@ -68,7 +64,7 @@ def by_jvp(model: torch.nn.Module, losses: Losses, direction: Direction) -> tupl
     """
     _load_derivatives()
     with _padding_held(model), forward_ad.dual_level(), _Derivatives():
-        duals = {f"model.{name}": _dual(p, direction[name]) for name, p in _along(model, direction).items()}
+        duals = {f"model.{name}": _dual(p, direction[name]) for name, p in trainable(model, direction).items()}
         found = torch.func.functional_call(_Bound(model, losses), duals, ())
         values, slopes = forward_ad.unpack_dual(found)  # type: ignore[no-untyped-call]
     return values, torch.zeros_like(values) if slopes is None else slopes.detach()
@@ -79,7 +75,7 @@ def by_finite_difference(model: torch.nn.Module, losses: Losses, direction: Dire
     float64, or float32 and a model without dropout. Parameters are as before afterwards."""
     norm = torch.sqrt(torch.as_tensor(sum(d.double().square().sum() for d in direction.values())))
     scale = step / float(norm.clamp_min(1e-30))
-    parameters = _along(model, direction)
+    parameters = trainable(model, direction)
     before = {name: p.detach().clone() for name, p in parameters.items()}
     sides = []
     with _padding_held(model), torch.no_grad():

@@ -82,10 +82,9 @@ class Tape:
             parameter.requires_grad_(True)
             parameter.grad = self._before[name]
 
-    def begin(self, num_examples: int) -> int:
-        """What the model does from now on is on a batch of so many examples; its number, for what is asked later."""
+    def begin(self, num_examples: int) -> None:
+        """What the model does from now on is on a batch of so many examples; the first has number 0."""
         self.batches.append(Batch(num_examples))
-        return len(self.batches) - 1
 
     def backward(self, loss: torch.Tensor) -> None:
         """Of a sum over the batch's examples of losses that have nothing to do with each other. Errors: a parameter was used outside of
@@ -119,26 +118,14 @@ class Tape:
     def align(self, batch: int = 0, clean: int = 1, only: Collection[str] | None = None) -> torch.Tensor:
         """<gradient of an example's loss, gradient of the sum over the clean batch> (example,), over the parameters `only` (None: all).
         Layer by layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
-        mine, theirs = _parts(self.batches[batch].over(only)), _parts(self.batches[clean].over(only))
-        found, rest = [], set()
-        for name, own in mine.items():
-            value = _pairs(own, theirs.get(name, []), self.parameters[name])
-            if value is None:
-                rest.add(name)
-            else:
-                found.append(value)
-        direction = self.gradient(clean, only=rest) if rest else {}
-        return _sum([*found, *([self.products(direction, batch)] if rest else [])])
+        theirs = _parts(self.batches[clean].over(only))
+        mine = _parts(self.batches[batch].over(only)).items()
+        found, rest = _told({name: _pairs(own, theirs.get(name, []), self.parameters[name]) for name, own in mine})
+        return _sum([*found, self.products(self.gradient(clean, only=rest), batch)] if rest else found)
 
     def norms(self, batch: int = 0, only: Collection[str] | None = None) -> torch.Tensor:
         """The norm of an example's gradient (example,)."""
-        found, rest = [], set()
-        for name, own in _parts(self.batches[batch].over(only)).items():
-            value = _squares(own)
-            if value is None:
-                rest.add(name)
-            else:
-                found.append(value)
+        found, rest = _told({name: _squares(own) for name, own in _parts(self.batches[batch].over(only)).items()})
         num = self.batches[batch].num_examples
         calls = self.batches[batch].over(rest)
         for example in range(num if calls else 0):  # layers of unknown kind
@@ -207,6 +194,11 @@ def _parts(calls: Sequence[Call]) -> dict[str, list[Part]]:
     return found
 
 
+def _told(values: Mapping[str, torch.Tensor | None]) -> tuple[list[torch.Tensor], list[str]]:
+    """The values that there are, and the names of those that there are not."""
+    return [value for value in values.values() if value is not None], [name for name, value in values.items() if value is None]
+
+
 def _pairs(mine: Sequence[Part], clean: Sequence[Part], parameter: torch.Tensor) -> torch.Tensor | None:
     """<an example's gradient by a parameter, the sum of the clean ones'> (example,) without that sum; None where there is no way, or where
     pairs of tokens take more operations than the sum does."""
@@ -253,7 +245,7 @@ def _gradient(calls: Sequence[Call], which: Which = ALL, weights: torch.Tensor |
 
 
 def _products(call: Call, direction: Direction) -> torch.Tensor:
-    return call.layer.products(*call.rows(), {mine: direction[name] for mine, name in call.names.items() if name in direction})
+    return call.layer.products(*call.rows(), {mine: direction[name] for mine, name in call.names.items()})
 
 
 def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -52,6 +52,11 @@ class GradientMask:
         if not 0 <= self.momentum < 1:
             raise InputError(f"online.momentum={self.momentum}: must be at least 0 and below 1")
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether the direction is another than the clean gradient."""
+        return bool(self.momentum or self.precondition)
+
     def begin(self, seed: int) -> Weigh:
         """What weighs one training's steps."""
         return _Weigh(self)
@@ -66,10 +71,10 @@ class _Weigh:
 
     def __call__(self, step: OnlineStep) -> torch.Tensor:
         options = self.options
-        per_token, turn = options.level == "token", partial(self._turn, step) if options.momentum or options.precondition else None
         if not self.method:
             self._begin(step)
-        alignment = step.align(self.method, per_token, turn, self.only)
+        turn = partial(self._turn, step) if options.is_turned else None
+        alignment = step.align(self.method, options.level == "token", turn, self.only)
         if options.similarity == "cosine":
             alignment = alignment / step.norms(self.only).clamp_min(1e-30)
         if alignment.ndim == 2:
@@ -82,10 +87,10 @@ class _Weigh:
     def _begin(self, step: OnlineStep) -> None:
         options = self.options
         self.only = step.names(options.parameters) if options.parameters else None
-        is_turned = options.momentum or options.precondition
-        auto = "ghost" if options.similarity == "cosine" else options.method
-        per_token, turn = options.level == "token", step.precondition if is_turned else None
-        self.method = step.cheapest(per_token, turn, self.only) if auto == "auto" else auto
+        self.method = "ghost" if options.similarity == "cosine" else options.method
+        if self.method == "auto":
+            turn = step.precondition if options.is_turned else None  # what takes time in it, without the memory of earlier steps
+            self.method = step.cheapest(options.level == "token", turn, self.only)
 
     def _turn(self, step: OnlineStep, clean: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         keep = self.options.momentum if self.mean else 0.0

@@ -9,12 +9,11 @@ import numpy as np
 import polars as pl
 
 from dsel.functional.alignment_histogram import EDGES, NOISE, RIGHT
-from dsel.report.chart import Chart, finish
+from dsel.report.chart import COLOURS, Chart, finish
 from dsel.report.curves import read_all
 from dsel.report.results import Sweep
 
 KINDS = {RIGHT: "right", NOISE: "planted noise"}
-COLOURS = ("#0072B2", "#D55E00")
 PARTS = ("first third of training", "second third", "last third")
 
 
@@ -44,7 +43,7 @@ def draw_alignments(alignments: pl.DataFrame) -> Chart | None:
     keys = ["group", "part", "kind", "alignment"]
     means = alignments.group_by(keys, maintain_order=True).agg(pl.col("share").mean())
     means = means.with_columns(pl.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=pl.String))
-    scale = alt.Scale(domain=list(KINDS.values()), range=list(COLOURS))
+    scale = alt.Scale(domain=list(KINDS.values()), range=list(COLOURS[: len(KINDS)]))
     x = alt.X("alignment:Q", title="alignment over its root mean square", axis=alt.Axis(grid=False, tickCount=5))
     base = alt.Chart(means).encode(
         x=x, y=alt.Y("share:Q", title="share of examples", stack=None, axis=alt.Axis(format="%", tickCount=4)),

@@ -17,7 +17,7 @@ from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compo
 from dsel.report.results import Sweep
 from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
-from dsel.report.translations import draw_domains, score_domains
+from dsel.report.translations import draw_domains, read_translations, score_domains
 
 MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
 
@@ -79,7 +79,7 @@ def gather(sweep: Sweep) -> Content:
     frame = add_differences(sweep)
     means, look = aggregate(frame), Look.of(frame, sweep.x)
     curves = {phase: read_curves(sweep, phase, problems) for phase in ("train", "continue", "finetune")}
-    compositions = read_compositions(sweep, problems)
+    compositions, translations = read_compositions(sweep, problems), read_translations(sweep, problems)
     charts = {
         "losses": figures.draw_losses(frame, means, look),
         "differences": figures.draw_differences(frame, means, look),
@@ -88,7 +88,7 @@ def gather(sweep: Sweep) -> Content:
         "finetune": figures.draw_curves(curves["finetune"], look),
         "training": figures.draw_curves(curves["train"], look),
         "translations": figures.draw_translations(frame, means, look),
-        "translated_domains": draw_domains(score_domains(sweep, problems), look),
+        "translated_domains": draw_domains(score_domains(sweep, translations), look),
         "masking": figures.draw_masking(read_masking(sweep, "train", problems), look),
         "alignments": draw_alignments(read_alignments(sweep, "train", problems)),
         "forgetting": figures.draw_forgetting(frame, means, look),
@@ -98,7 +98,6 @@ def gather(sweep: Sweep) -> Content:
         "scores": selected.draw_scores(score_histogram(compositions)),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
-    tests = compare_translations(sweep, problems)
     drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
     return Content(
         sweep,
@@ -109,7 +108,7 @@ def gather(sweep: Sweep) -> Content:
         pick_samples(compositions),
         lengths(compositions),
         _costs(means),
-        tests,
+        compare_translations(sweep, translations),
         list(dict.fromkeys(problems)),
     )
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from dsel.report.aggregate import find_partners
 from dsel.report.results import Sweep
-from dsel.report.translations import read_translations
+from dsel.report.translations import Translations
 
 SAMPLES = 1000  # bootstrap resamples (arXiv 2109.07591 takes as many)
 LEVEL = 0.05
@@ -33,15 +33,14 @@ class Test:
     p_high: float
 
 
-def compare_translations(sweep: Sweep, problems: list[str]) -> list[Test]:
+def compare_translations(sweep: Sweep, translations: Translations) -> list[Test]:
     """A row for each setting, phase and part whose sentences are those of the baseline's cell with the same seed."""
-    group_of = dict(sweep.frame.select("cell", "group").iter_rows())
-    cells = {(group_of[cell.folder], cell.seed): cell for cell in sweep.cells}
+    cells = {(group, seed): cell for cell, group, seed in sweep.frame.select("cell", "group", "seed").iter_rows()}
     found: dict[tuple[str, str, str, str], list[tuple[float, float]]] = defaultdict(list)
     for (group, base), seed in product(find_partners(sweep).items(), sweep.frame["seed"].unique().sort()):
         if (group, seed) not in cells or (base, seed) not in cells:
             continue
-        ours, theirs = (read_translations(cells[name, seed], problems) for name in (group, base))
+        ours, theirs = (translations[cells[name, seed]] for name in (group, base))
         for key in ours.keys() & theirs.keys():
             if (result := _test(ours[key], theirs[key])) is not None:
                 found[group, base, *key].append(result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import altair as alt
 import polars as pl
 
@@ -12,10 +14,16 @@ SENTENCES = "translations.parquet"
 PARTS = {"target": "target", "pool_": "pool"}
 FEWEST = 20  # sentences of a domain: the BLEU of fewer says little
 Key = tuple[str, str]  # phase and part
+Translations = Mapping[str, Mapping[Key, pl.DataFrame]]
+"""By the folder of a cell, and by phase and part: columns tgt, hypothesis, and domain where pairs have one."""
 
 
-def read_translations(cell: Cell, problems: list[str]) -> dict[Key, pl.DataFrame]:
-    """By phase and part: columns tgt, hypothesis, and domain where pairs have one."""
+def read_translations(sweep: Sweep, problems: list[str]) -> Translations:
+    """Of every cell."""
+    return {cell.folder: _read(cell, problems) for cell in sweep.cells}
+
+
+def _read(cell: Cell, problems: list[str]) -> dict[Key, pl.DataFrame]:
     found = {}
     for phase in cell.record.get("artifacts", {}):
         path = (cell.artifact(phase) or cell.home) / SENTENCES
@@ -32,21 +40,21 @@ def read_translations(cell: Cell, problems: list[str]) -> dict[Key, pl.DataFrame
     return found
 
 
-def score_domains(sweep: Sweep, problems: list[str]) -> pl.DataFrame:
+def score_domains(sweep: Sweep, translations: Translations) -> pl.DataFrame:
     """A row for each cell, part and domain of its last translations: series, group, seed, part, domain, bleu."""
     from sacrebleu import BLEU
 
     labels = {row["cell"]: row for row in sweep.frame.select("cell", "series", "group", "seed").iter_rows(named=True)}
     rows = []
-    for cell in sweep.cells:
-        last = {part: frame for (_, part), frame in read_translations(cell, problems).items()}
+    for folder, own_translations in translations.items():
+        last = {part: frame for (_, part), frame in own_translations.items()}
         for part, frame in last.items():
             if "domain" not in frame.columns:
                 continue
             for (domain,), own in frame.drop_nulls("domain").group_by("domain", maintain_order=True):
                 if len(own) >= FEWEST:
                     score = BLEU().corpus_score(own["hypothesis"].to_list(), [own["tgt"].to_list()]).score
-                    rows.append(labels[cell.folder] | {"part": part, "domain": str(domain), "bleu": score})
+                    rows.append(labels[folder] | {"part": part, "domain": str(domain), "bleu": score})
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

@@ -28,14 +28,13 @@ class MaskRecord:
 
     def add(self, step: Step, weights: torch.Tensor, seconds: float) -> None:
         """Weights (example,) or (example, time) that were given to a step's tokens."""
-        predicted = step.predicted
-        kept = predicted * ((weights > 0) if weights.ndim == 2 else (weights > 0)[:, None])
+        predicted, kept = step.predicted, step.kept(weights)
         row: dict[str, Any] = {
             "step": step.number,
             "masked_share": float(1 - kept.sum() / predicted.sum().clamp_min(1)),
             "seconds": seconds,
         }
-        counts, dropped = (values.sum(1).cpu().numpy() for values in (predicted, predicted & (kept == 0)))  # tokens (example,)
+        counts, dropped = (values.sum(1).cpu().numpy() for values in (predicted, predicted & ~kept))  # tokens (example,)
         known = getattr(step.batch, "noisy", None)
         noisy = None if known is None else known.cpu().numpy()
         alignment = None if step.alignment is None else step.alignment.float().cpu().numpy()

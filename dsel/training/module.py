@@ -69,11 +69,10 @@ class LossModule(pl.LightningModule):
         step = Step(self.model, self.objective, batch, clean, number, self.smoothing, optimizer)
         weights = self.online.weigh(step)
         _check_finite(step)
-        spread = weights if weights.ndim == 2 else weights[:, None]
-        kept = (step.predicted * (spread > 0)).sum()
+        kept = step.kept(weights).sum()
         self.record.add(step, weights, time.perf_counter() - started)
-        self.last_loss = step.losses.detach().sum() / step.predicted.sum()
         if not kept:
+            self.last_loss = step.losses.detach().sum() / step.predicted.sum()
             self.record.skip(number)
             optimizer.zero_grad()  # Lightning calls its step nevertheless, which does nothing where there is no gradient
             return None

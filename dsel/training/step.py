@@ -79,8 +79,7 @@ class Step:
             count = self.objective.predicted(self.clean).sum().clamp_min(1)
             return {name: value / count for name, value in self._tape.gradient(1, only=only).items()}
         losses = self.objective.token_losses(self.model, self.clean, self.smoothing)
-        found = gradient(self.model, losses.sum() / self.objective.predicted(self.clean).sum().clamp_min(1))
-        return {name: value for name, value in found.items() if only is None or name in only}
+        return gradient(self.model, losses.sum() / self.objective.predicted(self.clean).sum().clamp_min(1), only)
 
     def precondition(self, direction: Direction) -> Direction:
         """What Adam makes of a gradient: divided by the root of its mean square. The same before the first step. Errors: it is not Adam."""
@@ -164,10 +163,14 @@ class Step:
             parameter.grad = before[name]
         return spent
 
+    def kept(self, weights: torch.Tensor) -> torch.Tensor:
+        """Which tokens (example, time) `weights` ((example,) or (example, time)) keep."""
+        return self.predicted & (_by_token(weights) > 0)
+
     def loss(self, weights: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """Sum of losses times `weights` ((example,) or (example, time)) over `count`."""
         if self._tape is None:
-            return (self.losses * (weights if weights.ndim == 2 else weights[:, None])).sum() / count
+            return (self.losses * _by_token(weights)).sum() / count
         parameters = list(trainable(self.model).values())
         value = (self.losses.detach() * weights[:, None]).sum() / count
         loss: torch.Tensor = _TapedLoss.apply(value, self._tape, weights / count, *parameters)  # type: ignore[no-untyped-call]
@@ -188,6 +191,10 @@ class Step:
         if turn is not None:
             return tape.products(turn(self.clean_gradient(only)))
         return tape.align(only=only) / predicted.sum().clamp_min(1)
+
+
+def _by_token(weights: torch.Tensor) -> torch.Tensor:
+    return weights if weights.ndim == 2 else weights[:, None]
 
 
 class _TapedLoss(torch.autograd.Function):

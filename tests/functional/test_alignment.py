@@ -238,7 +238,8 @@ def test_under_autocast() -> None:
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks in the old way
 def test_of_low_rank_adapters() -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     model, tokens, _, _ = small("llama")
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     direction, expected = looped(adapted, tokens)

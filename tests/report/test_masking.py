@@ -17,7 +17,7 @@ from dsel.report.build import build
 from dsel.report.curves import read_masking
 from dsel.report.results import read_sweep
 from dsel.report.significance import compare_translations
-from dsel.report.translations import score_domains
+from dsel.report.translations import read_translations, score_domains
 
 STEPS = 90
 REFERENCES = [f"{number} small houses stand beside the old mill at street number {number * 7}" for number in range(60)]
@@ -91,7 +91,8 @@ def test_masking_curves_are_means_of_steps(folder: Path) -> None:
 
 def test_translations_are_compared_by_sacrebleu_s_bootstrap(folder: Path) -> None:
     """With the first seed all of the method's are right and a third of the baseline's are not; with the second they are the same."""
-    (found,) = compare_translations(read_sweep(folder), [])
+    sweep = read_sweep(folder)
+    (found,) = compare_translations(sweep, read_translations(sweep, []))
     assert (found.group, found.base, found.phase, found.part) == ("mask_examples", "no_mask", "train", "target")
     assert (found.higher, found.lower, found.n) == (1, 0, 2)
     systems = [("base", SPOILT), ("ours", REFERENCES)]
@@ -101,7 +102,8 @@ def test_translations_are_compared_by_sacrebleu_s_bootstrap(folder: Path) -> Non
 
 
 def test_bleu_by_domain_is_sacrebleu_s(folder: Path) -> None:
-    found = score_domains(read_sweep(folder), [])
+    sweep = read_sweep(folder)
+    found = score_domains(sweep, read_translations(sweep, []))
     assert found["domain"].unique().sort().to_list() == ["cities", "towns"]  # the third has too few sentences
     one = found.filter((pl.col("group") == "no_mask") & (pl.col("seed") == 1) & (pl.col("domain") == "towns"))
     assert one["bleu"].item() == BLEU().corpus_score(SPOILT[30:], [REFERENCES[30:]]).score
