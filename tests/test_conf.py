@@ -26,7 +26,10 @@ THIRD_PARTY = ("trainer", "optimizer", "logger")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))
 COMPONENTS = [path for group in PROTOCOLS for path in sorted((cli.CONF / group).glob("*.yaml"))]
 USUAL = {"tiny"}  # beside the yaml named as its module: the constructor's own values; all other names are those of variations
-COMMAND_LINE = {"select": ["source=pool.jsonl", "target=mine.jsonl", "output=best.jsonl"]}
+COMMAND_LINE = {
+    "select": ["source=pool.jsonl", "target=mine.jsonl", "output=best.jsonl"],
+    "loss_masking_files": ["source=pool.parquet", "target=clean.parquet"],
+}
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import TINY, TINY_CDS, Answer, dsel, spawn
-from made_up_corpus import write_files
+from made_up_corpus import write_files, write_jsonl
 
 from dsel import cli
 
@@ -30,15 +30,18 @@ SMALL = {  # the others
     "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", "steps.unmasked=2", "phases.train.every=2"],
 }  # fmt: skip
 SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
-SMALL["loss_masking_noise"] = SMALL["loss_masking_domains"] = SMALL["loss_masking"]
+SMALL |= dict.fromkeys(("loss_masking_noise", "loss_masking_domains", "loss_masking_parts"), SMALL["loss_masking"])
 OWN_DATA = {name for name, small in SMALL.items() if small[: len(PAIRS)] == PAIRS}  # and no files
+SMALL["loss_masking_files"] = SMALL["loss_masking"][2:]
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
     "loss_masking": ["arm=no_mask,mask_examples"],
     "loss_masking_domains": ["arm=no_mask,mask_random"],
+    "loss_masking_files": ["arm=no_mask,mask_examples"],
     "loss_masking_lm": ["arm=no_mask,mask_examples"],
     "loss_masking_noise": ["arm=mask_examples", "noise.rate=0.1,0.5"],
+    "loss_masking_parts": ["online.start=0", "online.selector.momentum=0.0", "online.selector.precondition=null,adam"],
     "selection_size_mt": ["arm=random", "budget.fraction=0.1,1.0"],
     "demo": ["arm=random,domain_classifier"],
     "scorers": ["arm=bm25,dsir"],
@@ -48,8 +51,8 @@ CELLS = {  # two of each sweep
 }
 METRICS = {"target_loss_before_ft", "target_loss_after_ft", "pool_loss"}
 MORE = {"loss_masking": {"target_loss_trained", "bleu_trained", "pool_bleu_trained"}, "loss_masking_lm": {"target_loss_trained"}}
-MORE["loss_masking_domains"] = MORE["loss_masking"]
-MORE["loss_masking_noise"] = MORE["loss_masking"] | {"mask_auc"}
+MORE["loss_masking_domains"] = MORE["loss_masking_files"] = MORE["loss_masking"]
+MORE["loss_masking_noise"] = MORE["loss_masking_parts"] = MORE["loss_masking"] | {"mask_auc"}
 MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
 OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them
     "loss_masking": ("add_clean", "filter_once", "finetune_after", "no_mask", *[f"mask_{what}" for what in MASKS], "weigh_examples"),
@@ -57,9 +60,16 @@ OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that ha
 }
 
 
+def add_sides(path: Path) -> None:
+    """To each row of the file: its text as `src`, and backwards as `tgt`."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_jsonl(path, [{**row, "src": row["text"], "tgt": " ".join(reversed(row["text"].split()))} for row in rows])
+
+
 def sweep(name: str, folder: Path, *more: str) -> Answer:
     """Run it small; the report's images take longer than all else."""
     source, target = write_files(folder, 30, 80)
+    add_sides(source), add_sides(target)
     files = [] if name in OWN_DATA else ["data=files", f"source={source}", f"target={target}"]
     return dsel(
         f"experiment={name}",
