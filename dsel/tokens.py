@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from dsel.artifact import Store, fingerprint
 from dsel.error import InputError
-from dsel.pool import TEXT, Pool, read_table, write_batches
+from dsel.pool import SRC, TEXT, TGT, Pool, read_table, write_batches
 from dsel.progress import progress
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 BATCH = 2048  # documents handed to the tokenizer at once
@@ -38,11 +39,16 @@ def text_batches(pool: Pool, column: str = TEXT) -> Iterator[list[str]]:
         yield batch.column(0).to_pylist()
 
 
+def texts_of(pool: Pool, sides: Mapping[str, Side]) -> Iterator[list[str]]:
+    """The texts of all sides, some thousand at a time. Errors: a column is not there."""
+    _check_columns(pool, sides)
+    for side in sides.values():
+        yield from text_batches(pool, side.column)
+
+
 def tokenize(pool: Pool, tokenizer: PreTrainedTokenizerBase, sides: Mapping[str, Side], store: Store, key: str) -> Pool:
     """The pool with a column of tokens for each of `sides`. `key` identifies the tokenizer. Errors: a column is not there."""
-    for side in sides.values():
-        if side.column not in pool.table.column_names:
-            raise InputError(f"{pool.name}: no column {side.column!r}, which the model reads; give data with it, or another model=")
+    _check_columns(pool, sides)
 
     def build(folder: Path) -> None:
         schema = pa.schema(dict.fromkeys(sides, _token_type(tokenizer)))
@@ -53,6 +59,33 @@ def tokenize(pool: Pool, tokenizer: PreTrainedTokenizerBase, sides: Mapping[str,
     for name in sides:
         table = table.append_column(name, tokens[name])
     return Pool(pool.name, table, pool.fingerprint)
+
+
+def _check_columns(pool: Pool, sides: Mapping[str, Side]) -> None:
+    for side in sides.values():
+        if side.column not in pool.table.column_names:
+            hint = f"pairs, by data=localized or data.{side.column}_column=" if side.column in (SRC, TGT) else "data with it"
+            raise InputError(f"{pool.name}: no column {side.column!r}, which the model reads; give {hint}, or another model=")
+
+
+def train_tokenizer(source: Pool, sides: Mapping[str, Side], vocab_size: int, num_documents: int, special: Sequence[str]) -> Tokenizer:
+    """Byte-level BPE, by which any text of any language round-trips: one vocabulary for all sides of at most `num_documents` units of the
+    pool, evenly from the whole; `special` tokens come first. Errors: a side's column is not there."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(special),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    stride = max(1, -(-len(source) // num_documents))
+    sample = Pool(source.name, source.table.take(list(range(0, len(source), stride))), source.fingerprint)
+    tokenizer.train_from_iterator(texts_of(sample, sides), trainer)
+    return tokenizer
 
 
 def start_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -33,10 +33,13 @@ SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
 SMALL |= dict.fromkeys(("loss_masking_noise", "loss_masking_domains", "loss_masking_parts"), SMALL["loss_masking"])
 OWN_DATA = {name for name, small in SMALL.items() if small[: len(PAIRS)] == PAIRS}  # and no files
 SMALL["loss_masking_files"] = SMALL["loss_masking"][2:]
+SMALL["loss_masking_causal"] = [each for each in PAIRS if "ffn_dim" not in each] + ["steps.unmasked=2", "phases.train.every=2"]
+OWN_DATA.add("loss_masking_causal")
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
     "loss_masking": ["arm=no_mask,mask_examples"],
+    "loss_masking_causal": ["arm=no_mask,mask_examples"],
     "loss_masking_domains": ["arm=no_mask,mask_random"],
     "loss_masking_files": ["arm=no_mask,mask_examples"],
     "loss_masking_lm": ["arm=no_mask,mask_examples"],
@@ -52,6 +55,7 @@ CELLS = {  # two of each sweep
 METRICS = {"target_loss_before_ft", "target_loss_after_ft", "pool_loss"}
 MORE = {"loss_masking": {"target_loss_trained", "bleu_trained", "pool_bleu_trained"}, "loss_masking_lm": {"target_loss_trained"}}
 MORE["loss_masking_domains"] = MORE["loss_masking_files"] = MORE["loss_masking"]
+MORE["loss_masking_causal"] = MORE["loss_masking_lm"]
 MORE["loss_masking_noise"] = MORE["loss_masking_parts"] = MORE["loss_masking"] | {"mask_auc"}
 MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
 OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them

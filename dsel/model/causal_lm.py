@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from dsel.error import InputError
 from dsel.objective.language_modeling import LanguageModeling
 from dsel.pool import Pool
-from dsel.tokens import text_batches
+from dsel.protocol import Objective
+from dsel.tokens import train_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +20,14 @@ END = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class CausalLM:
-    """GPT-2-like, by transformers' config, with tied embeddings.
+    """GPT-2-like, by transformers' config, with tied embeddings. It learns texts, or with the objective `Instruction` the answers of pairs;
+    then either side may have `context` tokens.
 
     The exact gelu is faster on a CPU than GPT-2's tanh form. `vocab_size` is that of the byte-level BPE tokenizer, which
     is trained on at most `tokenizer_documents` documents of the pool.
     """
 
+    objective: Objective = LanguageModeling()  # noqa: RUF009  # frozen
     num_layers: int = 4
     dim: int = 128
     num_heads: int = 4
@@ -40,11 +43,6 @@ class CausalLM:
         if self.vocab_size < 260:
             raise InputError(f"model.vocab_size={self.vocab_size}: must be at least 260, the bytes and a few special tokens")
 
-    @property
-    def objective(self) -> LanguageModeling:
-        """Next-token prediction."""
-        return LanguageModeling()
-
     def build(self, vocab_size: int) -> torch.nn.Module:
         """Random weights from torch's generator."""
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -53,7 +51,7 @@ class CausalLM:
             n_layer=self.num_layers,
             n_embd=self.dim,
             n_head=self.num_heads,
-            n_positions=self.context,
+            n_positions=self.context * len(self.objective.sides),
             vocab_size=vocab_size,
             activation_function=self.activation,
             resid_pdrop=self.dropout,
@@ -67,20 +65,8 @@ class CausalLM:
         return model
 
     def tokenizer(self, source: Pool) -> PreTrainedTokenizerBase:
-        """Byte-level BPE: any text of any language round-trips, nothing is unknown."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        """Byte-level BPE. Errors: the pool has no column that the objective reads."""
         from transformers import PreTrainedTokenizerFast
 
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocab_size,
-            special_tokens=[END],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        stride = max(1, -(-len(source) // self.tokenizer_documents))
-        sample = Pool(source.name, source.table.take(list(range(0, len(source), stride))), source.fingerprint)
-        tokenizer.train_from_iterator(text_batches(sample), trainer)
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
+        trained = train_tokenizer(source, self.objective.sides, self.vocab_size, self.tokenizer_documents, [END])
+        return PreTrainedTokenizerFast(tokenizer_object=trained, bos_token=END, eos_token=END)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from dsel.error import InputError
 from dsel.objective.translation import Translation
-from dsel.pool import SRC, TGT, Pool
-from dsel.tokens import text_batches
+from dsel.pool import Pool
+from dsel.tokens import train_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -77,26 +77,8 @@ class Seq2Seq:
         return model
 
     def tokenizer(self, source: Pool) -> PreTrainedTokenizerBase:
-        """Byte-level BPE: any text of any language round-trips, nothing is unknown. Errors: the pool holds no pairs."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        """Byte-level BPE, one vocabulary for both sides. Errors: the pool holds no pairs."""
         from transformers import PreTrainedTokenizerFast
 
-        for column in (SRC, TGT):
-            if column not in source.table.column_names:
-                raise InputError(
-                    f"source: no column {column!r}: a translation model needs pairs; set data=localized, or data.{column}_column="
-                )
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocab_size,
-            special_tokens=[PAD, END],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        stride = max(1, -(-len(source) // self.tokenizer_documents))
-        sample = Pool(source.name, source.table.take(list(range(0, len(source), stride))), source.fingerprint)
-        texts = (text for column in (SRC, TGT) for batch in text_batches(sample, column) for text in batch)
-        tokenizer.train_from_iterator(texts, trainer)
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END)
+        trained = train_tokenizer(source, self.objective.sides, self.vocab_size, self.tokenizer_documents, [PAD, END])
+        return PreTrainedTokenizerFast(tokenizer_object=trained, pad_token=PAD, eos_token=END)
