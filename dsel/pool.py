@@ -46,6 +46,12 @@ class Pool:
         mark = hashlib.blake2b(np.ascontiguousarray(rows, dtype=np.int64).tobytes(), digest_size=8).hexdigest()
         return Pool(name or self.name, self.table.take(pa.array(rows)), f"{self.fingerprint}[{mark}]")
 
+    def without_noise(self) -> Pool:
+        """The units into which no noise was planted; the pool itself where nobody planted any."""
+        if NOISE not in self.table.column_names:
+            return self
+        return self.take(np.flatnonzero(self.table[NOISE].is_null().to_numpy()))
+
     def ids(self) -> npt.NDArray[np.object_]:
         """The units' ids, as strings, in order."""
         ids: npt.NDArray[np.object_] = self.table[ID].to_numpy(zero_copy_only=False)

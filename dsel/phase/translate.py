@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsel.error import InputError
-from dsel.pool import DOMAIN, NOISE, SRC, TGT, Pool
+from dsel.pool import DOMAIN, SRC, TGT, Pool
 from dsel.progress import progress
 from dsel.protocol import World
 from dsel.state import State
@@ -52,7 +52,7 @@ class Translate:
             raise InputError(f"phases.{world.name}.checkpoint={self.checkpoint}: no phase of that name has trained before it")
         if SRC not in world.corpus.test.table.column_names:
             raise InputError(f"phases.{world.name}: the target has no pairs to translate; give data with src and tgt, or take it out")
-        model, parts = load_model(trained), {"": world.corpus.test, "pool_": _right(world.corpus.holdout)}
+        model, parts = load_model(trained), {"": world.corpus.test, "pool_": world.corpus.holdout.without_noise()}
         metrics: dict[str, Any] = {}
         tables = []
         for prefix, pool in parts.items():
@@ -121,11 +121,3 @@ def signatures() -> dict[str, str]:
         metric.corpus_score(["a"], [["a"]])
         found[name] = str(metric.get_signature())
     return found
-
-
-def _right(pool: Pool) -> Pool:
-    """The pairs without planted noise."""
-    if NOISE not in pool.table.column_names:
-        return pool
-    noise = pool.table[NOISE].is_null().to_numpy()
-    return pool.take(np.flatnonzero(noise))

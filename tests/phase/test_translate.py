@@ -11,6 +11,7 @@ import sacrebleu
 from command import TINY, dsel
 
 from dsel.phase.translate import corpus_scores, signatures
+from dsel.pool import NOISE, read_table
 
 SMALL = [
     "data.num_source=200", "data.num_target=60", "model.num_layers=1", "model.dim=16", "model.ffn_dim=32", "model.num_heads=2",
@@ -48,3 +49,13 @@ def test_a_run_without_pairs(tmp_path: Path) -> None:
     tail = ["split.exclude_target=false", "phases.train.warmup=1", "+phase@phases.bleu=translate", "phases.bleu.suffix=trained"]
     answer = dsel(*given, *TINY, *tail, "pipeline=[train,bleu]", outputs=tmp_path)
     assert "phases.bleu: the target has no pairs to translate; give data with src and tgt" in answer.error
+
+
+def test_the_pool_is_measured_on_its_right_pairs(tmp_path: Path) -> None:
+    answer = dsel("experiment=loss_masking", *SMALL, "data.noise.misaligned=1.0", "split.holdout=0.2", outputs=tmp_path)
+    assert (answer.code, answer.err) == (0, "")
+    (path,) = tmp_path.rglob("result.json")
+    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    (holdout,) = tmp_path.rglob("holdout.arrow")
+    assert read_table(holdout)[NOISE].null_count == 0  # none is right, so that there is nothing to measure on
+    assert not {name for name in metrics if name.startswith("pool_")}
