@@ -47,9 +47,11 @@ def draw_selector(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart
 
 
 def draw_translations(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
-    """BLEU before and after fine-tuning, or on the target and on held-out pairs of the pool."""
+    """BLEU before and after fine-tuning, or on the target and on held-out pairs of the pool; None where nothing was translated."""
     titles = {f"metrics.bleu_{when}_ft": f"BLEU {when} fine-tuning" for when in ("before", "after")}
     if not any(metric in frame.columns for metric in titles):
+        if "metrics.bleu_trained" not in frame.columns:
+            return None
         titles = {"metrics.bleu_trained": "BLEU", "metrics.pool_bleu_trained": "BLEU on the pool", "metrics.mask_auc": "AUC of the mask"}
     return _side_by_side(frame, means, look, titles)
 
