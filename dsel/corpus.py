@@ -178,9 +178,10 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path) -> Corpus:
-    """Map into memory what `prepare` wrote."""
+    """Map into memory what `prepare` wrote. What is held out of the pool is there to measure on: planted noise has no part in it."""
     record = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
     pools = {part: Pool(part, read_table(folder / f"{part}.arrow"), record["parts"][part]["fingerprint"]) for part in PARTS}
+    pools["holdout"] = pools["holdout"].without_noise()
     return Corpus(**pools, record=record, excluded=np.load(folder / EXCLUDED))
 
 

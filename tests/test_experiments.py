@@ -16,25 +16,25 @@ from dsel import cli
 MASKS = ("examples", "loss", "plain", "random", "tokens")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml") if path.stem != "select")
 PHASES = [f"phases.{name}.every=2" for name in ("pretrain", "continue", "finetune")]
-PAIRS = [
-    "data.num_source=150", "data.num_target=60", "model.num_layers=1", "model.dim=16", "model.ffn_dim=32", "model.num_heads=2",
-    "model.vocab_size=300", "model.context=24", "steps.total=6", "steps.finetune=4", "trainer=debug",
+WRITTEN = ["data.num_source=150", "data.num_target=60"]  # by the data module itself
+DECODER = [
+    "model.num_layers=1", "model.dim=16", "model.num_heads=2", "model.vocab_size=300", "model.context=24",
+    "steps.total=6", "steps.finetune=4", "trainer=debug",
 ]  # fmt: skip
+PAIRS = [*DECODER, "model.ffn_dim=32"]
+MASKING = ["steps.unmasked=2", "phases.train.every=2"]
 BLEU = ["phases.{}.num_beams=1", "phases.{}.max_pairs=10"]
 THREE_PHASES = [*TINY, *PHASES, "split.planted=10"]  # of a language model
 SMALL = {  # the others
     "complementarity_mt": [
-        *PAIRS, *PHASES, "split.planted=2", *[key.format(f"bleu_{when}") for when in ("before", "after") for key in BLEU],
+        *WRITTEN, *PAIRS, *PHASES, "split.planted=2", *[key.format(f"bleu_{when}") for when in ("before", "after") for key in BLEU],
     ],
-    "loss_masking": [*PAIRS, "steps.unmasked=2", "phases.train.every=2", *[key.format("bleu") for key in BLEU]],
-    "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", "steps.unmasked=2", "phases.train.every=2"],
+    "loss_masking_files": [*PAIRS, *MASKING, *[key.format("bleu") for key in BLEU]],
+    "loss_masking_causal": [*WRITTEN, *DECODER, *MASKING],
+    "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", *MASKING],
 }  # fmt: skip
 SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
-SMALL |= dict.fromkeys(("loss_masking_noise", "loss_masking_domains", "loss_masking_parts"), SMALL["loss_masking"])
-OWN_DATA = {name for name, small in SMALL.items() if small[: len(PAIRS)] == PAIRS}  # and no files
-SMALL["loss_masking_files"] = SMALL["loss_masking"][2:]
-SMALL["loss_masking_causal"] = [each for each in PAIRS if "ffn_dim" not in each] + ["steps.unmasked=2", "phases.train.every=2"]
-OWN_DATA.add("loss_masking_causal")
+SMALL |= {f"loss_masking{what}": [*WRITTEN, *SMALL["loss_masking_files"]] for what in ("", "_noise", "_domains", "_parts")}
 CELLS = {  # two of each sweep
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
@@ -73,12 +73,14 @@ def add_sides(path: Path) -> None:
 def sweep(name: str, folder: Path, *more: str) -> Answer:
     """Run it small; the report's images take longer than all else."""
     source, target = write_files(folder, 30, 80)
-    add_sides(source), add_sides(target)
-    files = [] if name in OWN_DATA else ["data=files", f"source={source}", f"target={target}"]
+    for path in (source, target):
+        add_sides(path)
+    small = SMALL.get(name, THREE_PHASES)
+    files = [] if set(WRITTEN) <= set(small) else ["data=files", f"source={source}", f"target={target}"]
     return dsel(
         f"experiment={name}",
         *files,
-        *SMALL.get(name, THREE_PHASES),
+        *small,
         "seed=0",
         *more,
         "+hydra.callbacks.report.images=false",

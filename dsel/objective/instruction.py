@@ -24,7 +24,8 @@ class Instruction(Translation):
     def token_losses(self, model: torch.nn.Module, batch: Pairs, smoothing: float = 0.0) -> torch.Tensor:
         """Negative log likelihood (batch, time) in nats of an answer's tokens 1.. given the question and those before; 0 at padding."""
         import torch
-        import torch.nn.functional as F
+
+        from dsel.functional.token_losses import token_losses
 
         labels = batch.target[:, 1:]
         apart = torch.cat([batch.source, labels], 1)
@@ -35,7 +36,4 @@ class Instruction(Translation):
         questions = (batch.source != IGNORE).sum(1, keepdim=True)
         at = (questions - 1 + torch.arange(labels.shape[1], device=text.device)).clamp_max(text.shape[1] - 1)
         answers = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))
-        losses = F.cross_entropy(
-            answers.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
-        )
-        return losses.view(labels.shape)
+        return token_losses(answers, labels, smoothing)

@@ -32,14 +32,11 @@ class LanguageModeling:
 
         Right padding needs no attention mask: under causal attention no real token sees it.
         """
-        import torch.nn.functional as F
+        from dsel.functional.token_losses import token_losses
 
         inputs, labels = batch[:, :-1].clamp_min(0), batch[:, 1:]
         logits = model(input_ids=inputs, use_cache=False).logits
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
-        )
-        return losses.view(labels.shape)
+        return token_losses(logits, labels, smoothing)
 
     def predicted(self, batch: torch.Tensor) -> torch.Tensor:
         """Which losses are of tokens (batch, time), and which of padding."""

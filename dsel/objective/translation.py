@@ -30,16 +30,13 @@ class Translation:
 
     def token_losses(self, model: torch.nn.Module, batch: Pairs, smoothing: float = 0.0) -> torch.Tensor:
         """Negative log likelihood (batch, time) in nats of target tokens 1.. given the source and those before; 0 at padding."""
-        import torch.nn.functional as F
+        from dsel.functional.token_losses import token_losses
 
         real, labels = batch.source != IGNORE, batch.target[:, 1:]
         before = batch.target[:, :-1].clamp_min(0)
         before[:, 0] = int(model.config.decoder_start_token_id)  # type: ignore[union-attr, arg-type]
         logits = model(input_ids=batch.source.clamp_min(0), attention_mask=real.long(), decoder_input_ids=before, use_cache=False).logits
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
-        )
-        return losses.view(labels.shape)
+        return token_losses(logits, labels, smoothing)
 
     def predicted(self, batch: Pairs) -> torch.Tensor:
         """Which losses are of tokens (batch, time), and which of padding."""

@@ -15,8 +15,7 @@ from dsel.state import State
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measures `target_loss_<suffix>` and `pool_loss_<suffix>`, in nats per token; `pool_loss` is the newest of the latter. Pairs of the
-    pool with planted noise are left out.
+    """Measures `target_loss_<suffix>` and `pool_loss_<suffix>`, in nats per token; `pool_loss` is the newest of the latter.
 
     At most `max_tokens` tokens of each part are read. `checkpoint`: the phase whose model is measured; null = the newest.
     """
@@ -37,7 +36,7 @@ class Evaluate:
         if trained is None:
             raise InputError(f"phases.{world.name}.checkpoint={self.checkpoint}: no phase of that name has trained before it")
         model = load_model(trained)
-        pools = {f"target_loss_{self.suffix}": world.corpus.test, f"pool_loss_{self.suffix}": world.corpus.holdout.without_noise()}
+        pools = {f"target_loss_{self.suffix}": world.corpus.test, f"pool_loss_{self.suffix}": world.corpus.holdout}
         metrics = losses_on(pools, world, self.max_tokens)(model)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         return {}

@@ -82,7 +82,7 @@ class Train:
         if stop > first:
             parts = self._parts(state, world)
             batches = world.objective.batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
-            held_out = {"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout.without_noise()}
+            held_out = {"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout}
             measure = losses_on(held_out, world, self.eval_tokens)
             fitted = fit(
                 model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,

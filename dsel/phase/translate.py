@@ -52,7 +52,9 @@ class Translate:
             raise InputError(f"phases.{world.name}.checkpoint={self.checkpoint}: no phase of that name has trained before it")
         if SRC not in world.corpus.test.table.column_names:
             raise InputError(f"phases.{world.name}: the target has no pairs to translate; give data with src and tgt, or take it out")
-        model, parts = load_model(trained), {"": world.corpus.test, "pool_": world.corpus.holdout.without_noise()}
+        model, parts = load_model(trained), {"": world.corpus.test, "pool_": world.corpus.holdout}
+        if not getattr(model.config, "is_encoder_decoder", False):
+            raise InputError(f"phases.{world.name}: model= is no encoder-decoder, such as mt_tiny; give one, or take the phase out")
         metrics: dict[str, Any] = {}
         tables = []
         for prefix, pool in parts.items():

@@ -42,13 +42,28 @@ def test_scores_are_those_of_sacrebleu() -> None:
     assert all("version:" in signature for signature in signatures().values())
 
 
-def test_a_run_without_pairs(tmp_path: Path) -> None:
-    texts = tmp_path / "texts.jsonl"
+def texts_without_pairs(folder: Path) -> list[str]:
+    texts = folder / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": f"document number {n}"}) + "\n" for n in range(60)), encoding="utf-8")
-    given = ["experiment=loss_masking_lm", "hydra.mode=RUN", "data=files", f"source={texts}", f"target={texts}", "steps.total=2"]
-    tail = ["split.exclude_target=false", "phases.train.warmup=1", "+phase@phases.bleu=translate", "phases.bleu.suffix=trained"]
-    answer = dsel(*given, *TINY, *tail, "pipeline=[train,bleu]", outputs=tmp_path)
+    files = ["data=files", f"source={texts}", f"target={texts}", "split.exclude_target=false"]
+    return ["experiment=loss_masking_lm", "hydra.mode=RUN", *files, "steps.total=2", "phases.train.warmup=1"]
+
+
+def test_a_run_without_pairs(tmp_path: Path) -> None:
+    tail = ["+phase@phases.bleu=translate", "phases.bleu.suffix=trained", "pipeline=[train,bleu]"]
+    answer = dsel(*texts_without_pairs(tmp_path), *TINY, *tail, outputs=tmp_path)
     assert "phases.bleu: the target has no pairs to translate; give data with src and tgt" in answer.error
+
+
+def test_a_translation_model_without_pairs(tmp_path: Path) -> None:
+    answer = dsel(*texts_without_pairs(tmp_path), "model=mt_tiny", outputs=tmp_path)
+    assert "no column 'src', which the model reads; give pairs, by data=localized or data.src_column=" in answer.error
+
+
+def test_a_model_that_does_not_translate(tmp_path: Path) -> None:
+    causal = [each for each in SMALL if "ffn_dim" not in each]
+    answer = dsel("experiment=loss_masking", *causal, "model=mt_causal", outputs=tmp_path)
+    assert "phases.bleu: model= is no encoder-decoder, such as mt_tiny; give one, or take the phase out" in answer.error
 
 
 def test_the_pool_is_measured_on_its_right_pairs(tmp_path: Path) -> None:
