@@ -122,6 +122,21 @@ def test_the_table_over_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_table_over_kinds_of_noise(tmp_path: Path) -> None:
+    sweep("loss_masking_noise", tmp_path, "arm=no_mask,mask_random", "noise.rate=0.5", "noise.kind=copy")
+    folder = tmp_path / "runs" / "loss_masking_noise"
+    script = Path(__file__).parent.parent / "experiments" / "loss_masking_noise" / "kinds.py"
+    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = done.stdout.splitlines()[2:]
+    losses = {str(cell["label"]): cell["metrics"]["target_loss_trained"] for cell in results(folder)}  # type: ignore[index]
+    difference = losses["mask_random"] - losses["no_mask"]
+    cells = [each.strip() for each in row.split("|")[1:-1]]
+    assert cells[:4] == ["copy", "0.5", "mask_random", "1"]
+    assert cells[4] == f"{difference:+.3f} ({int(difference < 0)}/1)".replace("-", "−")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", sorted(path.stem for path in (cli.CONF / "arm").glob("*.yaml")))
 def test_every_arm(arm: str, tmp_path: Path) -> None:
     small = {"cds": TINY_CDS, "domain_encoder": ["scorer.num_steps=2"]}
