@@ -137,6 +137,20 @@ def test_the_table_over_kinds_of_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_table_over_parts_of_the_mask(tmp_path: Path) -> None:
+    sweep("loss_masking_parts", tmp_path)
+    folder = tmp_path / "runs" / "loss_masking_parts"
+    script = Path(__file__).parent.parent / "experiments" / "loss_masking_parts" / "factors.py"
+    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["start"] * 4 + ["running mean"] * 4 + ["preconditioner"] * 4
+    losses = {str(cell["label"]): cell["metrics"]["target_loss_trained"] for cell in results(folder)}  # type: ignore[index]
+    assert rows[5][1:3] == ["0.0, 0.95", "0, adam"]
+    assert rows[5][3] == f"{losses['0, 0.95, adam'] - losses['0, 0.0, adam']:+.3f}".replace("-", "−")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", sorted(path.stem for path in (cli.CONF / "arm").glob("*.yaml")))
 def test_every_arm(arm: str, tmp_path: Path) -> None:
     small = {"cds": TINY_CDS, "domain_encoder": ["scorer.num_steps=2"]}

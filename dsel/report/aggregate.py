@@ -48,7 +48,7 @@ def group_order(frame: pl.DataFrame) -> list[str]:
     return frame["group"].unique(maintain_order=True).to_list()
 
 
-def _values(frame: pl.DataFrame, metric: str) -> dict[str, dict[int, float]]:
+def values_by_seed(frame: pl.DataFrame, metric: str) -> dict[str, dict[int, float]]:
     """Group -> seed -> value, without the groups that lack the metric."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
     if metric in frame.columns:
@@ -57,7 +57,8 @@ def _values(frame: pl.DataFrame, metric: str) -> dict[str, dict[int, float]]:
     return dict(found)
 
 
-def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
+def difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
+    """Of the seeds that both have; None where there is none."""
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return None
@@ -76,11 +77,11 @@ def compare_with(sweep: Sweep, metric: str) -> dict[str, Difference]:
 
     Groups without a counterpart are absent: a method at one budget is never compared with random at another.
     """
-    values = _values(sweep.frame, metric)
+    values = values_by_seed(sweep.frame, metric)
     found: dict[str, Difference] = {}
     for group, base in find_partners(sweep).items():
-        difference = _difference(values.get(group, {}), values.get(base, {}))
-        found |= {group: difference} if difference else {}
+        gap = difference(values.get(group, {}), values.get(base, {}))
+        found |= {group: gap} if gap else {}
     return found
 
 
@@ -88,7 +89,7 @@ def add_differences(sweep: Sweep) -> pl.DataFrame:
     """The frame of a sweep with a column `delta.*` for each target and pool loss: the cell's minus its partner's."""
     frame, partners = sweep.frame, find_partners(sweep)
     for metric in (name for name in frame.columns if name.startswith(("metrics.target_loss", "metrics.pool_loss"))):
-        values = _values(frame, metric)
+        values = values_by_seed(frame, metric)
         base = [values.get(partners.get(group, ""), {}).get(seed) for group, seed in frame.select("group", "seed").iter_rows()]
         column = pl.col(metric) - pl.Series(base, dtype=pl.Float64)
         frame = frame.with_columns(column.alias(metric.replace("metrics.", "delta.")))
@@ -115,7 +116,7 @@ def _match(cell: Cell, base: Cell, ignored: set[str]) -> bool:
 
 def rank(frame: pl.DataFrame, metric: str) -> dict[str, float]:
     """Group -> mean of a metric, lowest first."""
-    means = {group: statistics.fmean(seeds.values()) for group, seeds in _values(frame, metric).items()}
+    means = {group: statistics.fmean(seeds.values()) for group, seeds in values_by_seed(frame, metric).items()}
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
@@ -152,7 +153,7 @@ def headline(sweep: Sweep) -> list[str]:
 
 
 def _lead(sweep: Sweep, metric: str, best: str) -> str:
-    values = _values(sweep.frame, metric)[best].values()
+    values = values_by_seed(sweep.frame, metric)[best].values()
     sd = statistics.stdev(values) if len(values) > 1 else None
     when = {AFTER: "After fine-tuning", BEFORE: "Before fine-tuning", TRAINED: "At the end of training"}[metric]
     text = f"{when}, {best} has the lowest target loss: {pm(statistics.fmean(values), sd)} nats/token"
@@ -170,12 +171,12 @@ def _margin(sweep: Sweep, metric: str) -> list[str]:
     order = list(rank(sweep.frame, metric))
     if len(order) < 2:
         return []
-    values = _values(sweep.frame, metric)
-    difference = _difference(values[order[0]], values[order[1]])
-    if difference is None:
+    values = values_by_seed(sweep.frame, metric)
+    gap = difference(values[order[0]], values[order[1]])
+    if gap is None:
         return []
-    text = f"The runner-up, {order[1]}, is {pm(abs(difference.mean), difference.sd)} behind"
-    close = difference.sd is not None and abs(difference.mean) < 2 * difference.sd / difference.n**0.5
-    if close or difference.wins < difference.n:
-        return [f"{text} ({difference.wins} of {difference.n} seeds agree): too close to call."]
-    return [f"{text} ({difference.wins} of {difference.n} seeds agree)."]
+    text = f"The runner-up, {order[1]}, is {pm(abs(gap.mean), gap.sd)} behind"
+    close = gap.sd is not None and abs(gap.mean) < 2 * gap.sd / gap.n**0.5
+    if close or gap.wins < gap.n:
+        return [f"{text} ({gap.wins} of {gap.n} seeds agree): too close to call."]
+    return [f"{text} ({gap.wins} of {gap.n} seeds agree)."]
