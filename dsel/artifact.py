@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from glob import escape
 from importlib.util import find_spec
@@ -92,6 +92,12 @@ class Store:
     """Folders `<name>-<fingerprint>` under `root`, each complete (it holds `done.json`) or absent."""
 
     root: Path
+    found: dict[Path, float] = field(default_factory=dict, repr=False, compare=False)  # seconds that went into them, where they say so
+
+    @property
+    def saved(self) -> float:
+        """Seconds that went into what was found here and not computed, each counted once."""
+        return sum(self.found.values())
 
     def path(self, name: str, key: str) -> Path:
         """Where the artifact stands, or will stand."""
@@ -109,11 +115,11 @@ class Store:
         """
         path = self.path(name, key)
         if self.has(name, key):
-            return path, True
+            return self._find(path), True
         self.root.mkdir(parents=True, exist_ok=True)
         with self.locked(path.name):
             if self.has(name, key):
-                return path, True
+                return self._find(path), True
             folder = self.root / f".{path.name}.tmp"
             if folder.exists():  # we hold the lock: its owner is dead
                 shutil.rmtree(folder)
@@ -126,7 +132,13 @@ class Store:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+        self.found[path] = 0.0  # computed here, and not to be counted when it is asked for again
         return path, False
+
+    def _find(self, path: Path) -> Path:
+        if path not in self.found:
+            self.found[path] = float(read_record(path).get("seconds", 0.0))
+        return path
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:

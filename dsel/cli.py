@@ -34,7 +34,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("given", lambda value: value is not None, replace=True)
     OmegaConf.register_new_resolver("without", without, replace=True)
     OmegaConf.register_new_resolver("mapping", lambda key, value: {key: value}, replace=True)
-    OmegaConf.register_new_resolver("times", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver("times", lambda a, b: a * b, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts, hex_names
-from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, Pool, fingerprint_table, read_table, write_table
+from dsel.pool import DOMAIN, ID, PLANTED, ROW, TASK, TEXT, Pool, fingerprint_table, read_table, write_table
 
 log = logging.getLogger("dsel")
 
@@ -28,7 +28,8 @@ class Documents:
     """What a data module read: tables with `text` and `dsel_row`, where known `id` and `domain`, and the user's other columns.
 
     `dropped` counts, by side (source, target) and reason, the rows that were read but are not in the tables; `listed` says
-    which (the first hundred of a side). `facts` are versions, files and the like, for the record.
+    which (the first hundred of a side). `facts` are versions, files and the like, for the record. `in_tasks`: the source's rows belong to
+    tasks (column `task`), of which none may get lost.
     """
 
     source: pa.Table
@@ -36,6 +37,7 @@ class Documents:
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     listed: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    in_tasks: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,9 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
         if source.num_rows == 0:
             raise InputError("source: every document also stands in the target; give another source, or split.exclude_target=false")
     rows = split.parts(target.num_rows)
-    held = np.zeros(source.num_rows, dtype=bool)
-    order = np.random.default_rng([split.seed, 2]).permutation(source.num_rows)
-    held[order[: int(split.holdout * source.num_rows)]] = True
+    if documents.in_tasks:
+        _refuse_lost_tasks(documents.source, source)
+    held = _held_out(source, split, documents.in_tasks)
     tables = {
         "source": _plant(source.filter(pa.array(~held)) if held.any() else source, target.take(pa.array(rows["planted"])), split.seed),
         "holdout": source.filter(pa.array(held)),
@@ -175,6 +177,30 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
     }
     (folder / "corpus.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
     return record
+
+
+def _held_out(source: pa.Table, split: Split, in_tasks: bool) -> npt.NDArray[np.bool_]:
+    """Which rows are never trained on (row,): the share `split.holdout` of all, or of each task."""
+    held = np.zeros(source.num_rows, dtype=bool)
+    order = np.random.default_rng([split.seed, 2]).permutation(source.num_rows)
+    if not in_tasks:
+        held[order[: int(split.holdout * source.num_rows)]] = True
+        return held
+    names = source[TASK].to_numpy(zero_copy_only=False)[order]
+    for name in sorted(set(names)):
+        rows = order[names == name]
+        held[rows[: int(split.holdout * len(rows))]] = True
+    return held
+
+
+def _refuse_lost_tasks(read: pa.Table, kept: pa.Table) -> None:
+    """Errors: a task of which no row is left."""
+    lost = sorted(set(read[TASK].unique().to_pylist()) - set(kept[TASK].unique().to_pylist()))
+    if lost:
+        raise InputError(
+            f"task {lost[0]}: none of its rows is left ({len(lost)} tasks in all): each also stands in another task or in the target; "
+            "take the task out"
+        )
 
 
 def load(folder: Path) -> Corpus:

@@ -17,6 +17,7 @@ from dsel.error import InputError
 TEXT = "text"
 ID = "id"
 DOMAIN = "domain"
+TASK = "task"  # of a unit, where units belong to tasks
 ROW = "dsel_row"  # row of the unit in the file, or list, that the user gave
 PLANTED = "dsel_planted"  # true for target documents that were hidden in the pool on purpose
 NAME = "dsel_name"  # the hash of the text as it was scored
@@ -51,6 +52,18 @@ class Pool:
         if NOISE not in self.table.column_names:
             return self
         return self.take(np.flatnonzero(self.table[NOISE].is_null().to_numpy()))
+
+    def tasks(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Names of the tasks, sorted, and the number of each unit's (unit,). Errors: the pool has no tasks."""
+        if TASK not in self.table.column_names:
+            raise InputError(f"{self.name}: its units belong to no tasks; give data=addition, doc_tasks, task_files or task_hub")
+        names, numbers = np.unique(self.table[TASK].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+        return names.tolist(), numbers.astype(np.int64)
+
+    def by_task(self) -> dict[str, Pool]:
+        """The units of each task, by its name, sorted. Errors: the pool has no tasks."""
+        names, numbers = self.tasks()
+        return {name: self.take(np.flatnonzero(numbers == number), name) for number, name in enumerate(names)}
 
     def ids(self) -> npt.NDArray[np.object_]:
         """The units' ids, as strings, in order."""
@@ -123,6 +136,14 @@ class Budget:
         if self.fraction is not None:
             return max(1, round(self.fraction * num_units))
         return None
+
+    def count_tasks(self, num_tasks: int) -> int:
+        """Number of tasks allowed, where a task is the unit. Errors: more than there are, or a budget of tokens."""
+        if self.tokens is not None:
+            raise InputError(f"budget.tokens={self.tokens}: tasks are counted; give budget.units (tasks) or budget.fraction")
+        if self.units is not None and self.units > num_tasks:
+            raise InputError(f"budget.units={self.units}: there are {num_tasks} tasks; set it to that or less, or budget.fraction=1")
+        return self.units if self.units is not None else max(1, round(float(self.fraction or 0) * num_tasks))
 
     def cut(self, order: npt.NDArray[np.int64], num_units: int, lengths: npt.NDArray[np.int64] | None = None) -> int:
         """How many of the units in `order` (best first) fit; `lengths` are tokens per unit of the pool."""

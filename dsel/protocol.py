@@ -18,16 +18,20 @@ import pyarrow as pa
 from dsel.artifact import Store, fingerprint
 from dsel.corpus import Corpus, Documents
 from dsel.error import InputError
+from dsel.features import Features
 from dsel.pool import Budget, Pool
 from dsel.scores import Scores
 from dsel.selection import Selection
 from dsel.sieve import Sieve
 from dsel.state import State
+from dsel.subset import FineTuned, Work
 from dsel.tokens import Side, tokenize
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+    from dsel.functional.projection import Projection
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -66,6 +70,34 @@ class StreamSelector(Protocol):
     def reduced(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The score (unit,) that is written out, of scores (unit, target)."""
         ...
+
+
+Subsets = npt.NDArray[np.bool_]
+"""Which tasks are trained on (subset, task); tasks are numbered by the order of their names."""
+
+
+class Estimate(Protocol):
+    """What is known of a source and a target, from which any number of subsets can be judged."""
+
+    @property
+    def work(self) -> Work:
+        """What it took to get here, as if nothing had been found on disk."""
+        ...
+
+    def __call__(self, subsets: Subsets) -> npt.NDArray[np.float64]:
+        """Loss (subset, column) on the target after fine-tuning on each subset, smaller is better: a column for each of the target's
+        units, or one for all. Errors: a mask of another width, a subset without a task."""
+        ...
+
+    def flops(self, num_subsets: int) -> float:
+        """Of judging so many subsets more."""
+        ...
+
+
+class SubsetEstimator(Protocol):
+    """Says what fine-tuning on subsets of the source's tasks would lead to, without doing it for each."""
+
+    def fit(self, source: Pool, target: Pool, context: Context) -> Estimate: ...
 
 
 class Phase(Protocol):
@@ -118,6 +150,10 @@ class Objective(Protocol):
 
     def some(self, table: pa.Table, count: int, context: int) -> Iterator[Any]:
         """Batches of about `count` times `context` tokens in all, evenly from the whole."""
+        ...
+
+    def num_cut(self, table: pa.Table, context: int) -> int:
+        """How many examples have more tokens than a batch of `context` holds of them, and lose the rest."""
         ...
 
 
@@ -286,8 +322,8 @@ class Context:
     """All that a method may look at, besides the source and the target.
 
     `load(name)` gives a phase's trained model, frozen; `load(None)` the newest. `tune(examples, ...)` fine-tunes a copy of the newest
-    on examples, once for all methods that ask for the same. `held_out` are target documents for early stopping.
-    `rng` depends on the seed and on the phase's name only.
+    on examples, once for all methods that ask for the same; so does `fine_tune`, as the phase's `tune` says. `held_out` are target
+    documents for early stopping. `rng` depends on the seed and on the phase's name only.
     """
 
     rng: np.random.Generator
@@ -300,4 +336,6 @@ class Context:
     tokenize: Callable[[Pool], Pool]
     tokenizer: PreTrainedTokenizerBase | None
     model: Model | None
+    fine_tune: Callable[[Pool, Pool], FineTuned]  # a copy of the newest model on the first pool; losses on the units of the second
+    features: Callable[[Sequence[Pool], Projection], Features]  # of all units of the pools, under the newest model
     scores: Scores | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,13 @@ class Selection:
     fingerprint: str
     scores: npt.NDArray[np.float32] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of_tasks(source: Pool, tasks: Sequence[int], provenance: Mapping[str, Any]) -> Selection:
+        """All units of the tasks (numbered by the order of their names), best task first."""
+        names, numbers = source.tasks()
+        units = np.concatenate([np.flatnonzero(numbers == task) for task in tasks]) if tasks else np.empty(0, np.int64)
+        return Selection(units, source.fingerprint, None, {**provenance, "tasks": [names[task] for task in tasks]})
 
     def save(self, folder: Path, pool: Pool, scores: npt.NDArray[np.float32] | None = None) -> None:
         """Write `selection.parquet`: every unit of the pool with id, row, score, rank (-1: not chosen) and selected.

@@ -11,6 +11,7 @@ import torch
 from hypothesis import settings
 from laboratory import Lab
 from made_up_corpus import tiny_config, write_files
+from task_lab import TaskLab
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -48,6 +49,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     run, store = Run(config), Store(folder / "outputs" / "artifacts")
     state = run.fold(store)
     return Lab(config, run, store, replace(run.world(store), name="score"), state, source, target)
+
+
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> TaskLab:
+    """One model trained on six small tasks, for all tests that only look at it."""
+    return TaskLab.make(tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.fixture(scope="session")

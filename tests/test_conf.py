@@ -19,9 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from dsel import cli
 from dsel.build import check
-from dsel.protocol import Data, Executor, Model, Phase, Scorer, Selector
+from dsel.protocol import Data, Executor, Model, Phase, Scorer, Selector, SubsetEstimator
 
-PROTOCOLS = {"data": Data, "model": Model, "scorer": Scorer, "selector": Selector, "executor": Executor, "phase": Phase}
+PROTOCOLS = {
+    "data": Data, "model": Model, "scorer": Scorer, "selector": Selector, "estimator": SubsetEstimator, "executor": Executor,
+    "phase": Phase,
+}  # fmt: skip
 THIRD_PARTY = ("trainer", "optimizer", "logger")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))
 COMPONENTS = [path for group in PROTOCOLS for path in sorted((cli.CONF / group).glob("*.yaml"))]
@@ -69,7 +72,7 @@ def test_a_component_yaml_is_its_constructor(path: Path) -> None:
         value = node.get(field.name)
         if isinstance(value, dict) or (isinstance(value, str) and value.startswith(("${", "???"))) or field.name in placed:
             continue  # another component, a value from the top of the config, or one that has to be given
-        assert value == default(field), field.name
+        assert value == (list(own) if isinstance(own := default(field), tuple) else own), field.name
 
 
 @pytest.mark.parametrize("group", PROTOCOLS)

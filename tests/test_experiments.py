@@ -33,6 +33,18 @@ SMALL = {  # the others
     "loss_masking_causal": [*WRITTEN, *DECODER, *MASKING],
     "loss_masking_lm": [*TINY[:-3], "steps.total=10", "trainer=debug", *MASKING],
 }  # fmt: skip
+SUMS = [
+    "data.num_clean=2", "data.num_noisy=2", "data.group_size=6", "data.num_target=40", "data.num_digits=2", "steps.meta=4",
+    "steps.retrain=2", "steps.total=4", "trainer=debug",
+]  # fmt: skip
+TASKS = [*SUMS, "model.num_layers=1", "model.dim=16", "model.vocab_size=300"]
+JUDGED = ["phases.judge.num_subsets=3", "phases.judge.num_estimated=4"]
+SMALL |= {
+    "gradex_estimate": [*TASKS, *JUDGED],
+    "gradex_cost": [*[key for key in TASKS if "num_clean" not in key], *JUDGED],
+    "gradex_selection": TASKS,
+    "gradex_approximation": [*SUMS, "phases.approximate.num_directions=2", "phases.approximate.num_units=8", "model.vocab_size=300"],
+}
 SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
 SMALL |= {f"loss_masking{what}": [*WRITTEN, *SMALL["loss_masking_files"]] for what in ("", "_noise", "_domains", "_parts")}
 CELLS = {  # two of each sweep
@@ -47,6 +59,10 @@ CELLS = {  # two of each sweep
     "loss_masking_parts": ["online.start=0", "online.selector.momentum=0.0", "online.selector.precondition=null,adam"],
     "selection_size_mt": ["arm=random", "budget.fraction=0.1,1.0"],
     "demo": ["arm=random,domain_classifier"],
+    "gradex_estimate": ["arm=gradex,representation_cosine"],
+    "gradex_cost": ["arm=gradex", "data.num_clean=2,3"],
+    "gradex_selection": ["arm=random_tasks,gradex_forward"],
+    "gradex_approximation": ["model=gpt2_tiny,bert_tiny", "width=16"],
     "scorers": ["arm=bm25,dsir"],
     "selection_size": ["arm=random", "budget.fraction=0.1,1.0"],
     "selection_timing": ["arm=random", "switch=0.5,1.0"],
@@ -58,9 +74,16 @@ MORE["loss_masking_domains"] = MORE["loss_masking_files"] = MORE["loss_masking"]
 MORE["loss_masking_causal"] = MORE["loss_masking_lm"]
 MORE["loss_masking_noise"] = MORE["loss_masking_parts"] = MORE["loss_masking"] | {"mask_auc"}
 MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
+MORE |= {"gradex_estimate": {"spearman", "spread", "speedup"}, "gradex_cost": {"relative_error", "speedup", "speedup_flops"}}
+MORE |= {"gradex_selection": {"target_loss_trained", "selected_noise", "selected_tasks"}}
+MORE |= {"gradex_approximation": {"first_order_error", "zero_order_error"}}
+ESTIMATES = ("gradex", "gradient", "representation")
+CHOICES = ("gradex_ensemble", "gradex_forward", "gradex_backward", "retrain_forward")
 OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them
     "loss_masking": ("add_clean", "filter_once", "finetune_after", "no_mask", *[f"mask_{what}" for what in MASKS], "weigh_examples"),
     "complementarity_mt": ("domain_classifier_src", "domain_classifier_tgt"),
+    "gradex_estimate": ("gradex", "gradient_cosine", "representation_cosine", *[f"{name}_calibrated" for name in ESTIMATES]),
+    "gradex_selection": ("all_tasks", "random_tasks", "gradient_cosine_tasks", "representation_cosine_tasks", *CHOICES),
 }
 
 
@@ -76,7 +99,7 @@ def sweep(name: str, folder: Path, *more: str) -> Answer:
     for path in (source, target):
         add_sides(path)
     small = SMALL.get(name, THREE_PHASES)
-    files = [] if set(WRITTEN) <= set(small) else ["data=files", f"source={source}", f"target={target}"]
+    files = [] if set(WRITTEN) <= set(small) or name.startswith("gradex") else ["data=files", f"source={source}", f"target={target}"]
     return dsel(
         f"experiment={name}",
         *files,
@@ -104,7 +127,8 @@ def test_a_sweep_leaves_results_and_a_report(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / name / "report.html").stat().st_size > 100_000
     assert "report: " in answer.out
     pretrained = list((tmp_path / "artifacts").glob("pretrain-*"))
-    assert len(pretrained) == (2 if name in ("selection_timing", "target_overlap") else 0 if name.startswith("loss_masking") else 1)
+    none = name.startswith(("loss_masking", "gradex"))
+    assert len(pretrained) == (2 if name in ("selection_timing", "target_overlap") else 0 if none else 1)
 
 
 @pytest.mark.slow

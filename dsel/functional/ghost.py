@@ -7,7 +7,6 @@ the gradient of the weighted loss is made once, of the examples that have a weig
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,42 +14,11 @@ import torch
 
 from dsel.error import InputError
 from dsel.functional.alignment import Direction, trainable
-from dsel.functional.ghost_layers import Factors, Layer, layer_for
+from dsel.functional.ghost_calls import ALL, Batch, Call, Part, Which, parts_by_name
+from dsel.functional.ghost_factors import Factors
+from dsel.functional.ghost_layers import Layer, layer_for
 
-Which = slice | torch.Tensor
-ALL = slice(None)
 Kind = TypeVar("Kind", Factors, torch.Tensor)
-Part = Factors | torch.Tensor | None  # of a call and a parameter: a matrix, a vector by token, unknown
-
-
-@dataclass
-class Call:
-    """One call of a layer: its input (example, ..., in) and, after the backward pass, the gradient at its output (example, ..., out)."""
-
-    layer: Layer
-    names: Mapping[str, str]  # from the layer's own name of a parameter to the model's
-    given: torch.Tensor
-    at_output: torch.Tensor | None = None
-
-    def rows(self, which: Which = ALL) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of these examples."""
-        assert self.at_output is not None
-        return self.given[which], self.at_output[which]
-
-
-class Batch:
-    """The calls of one batch of `num_examples` examples."""
-
-    def __init__(self, num_examples: int) -> None:
-        self.num_examples = num_examples
-        self.calls: list[Call] = []
-
-    def over(self, only: Collection[str] | None) -> list[Call]:
-        """The calls of layers that hold some of these parameters (None: all), with those."""
-        if only is None:
-            return self.calls
-        some = [replace(call, names={own: name for own, name in call.names.items() if name in only}) for call in self.calls]
-        return [call for call in some if call.names]
 
 
 class Tape:
@@ -118,20 +86,31 @@ class Tape:
     def align(self, batch: int = 0, clean: int = 1, only: Collection[str] | None = None) -> torch.Tensor:
         """<gradient of an example's loss, gradient of the sum over the clean batch> (example,), over the parameters `only` (None: all).
         Layer by layer by pairs of tokens or by that gradient, whichever takes fewer operations."""
-        theirs = _parts(self.batches[clean].over(only))
-        mine = _parts(self.batches[batch].over(only)).items()
+        theirs = parts_by_name(self.batches[clean].over(only))
+        mine = parts_by_name(self.batches[batch].over(only)).items()
         found, rest = _told({name: _pairs(own, theirs.get(name, []), self.parameters[name]) for name, own in mine})
         return _sum([*found, self.products(self.gradient(clean, only=rest), batch)] if rest else found)
 
     def norms(self, batch: int = 0, only: Collection[str] | None = None) -> torch.Tensor:
         """The norm of an example's gradient (example,)."""
-        found, rest = _told({name: _squares(own) for name, own in _parts(self.batches[batch].over(only)).items()})
+        found, rest = _told({name: _squares(own) for name, own in parts_by_name(self.batches[batch].over(only)).items()})
         num = self.batches[batch].num_examples
         calls = self.batches[batch].over(rest)
         for example in range(num if calls else 0):  # layers of unknown kind
             own_gradient = _gradient(calls, slice(example, example + 1))
             found.append(torch.nn.functional.one_hot(torch.tensor(example), num) * sum(p.square().sum() for p in own_gradient.values()))
         return _sum(found).sqrt()
+
+    def example_gradients(self, batch: int = 0, only: Collection[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each example's gradient (example, *shape) by the parameters `only` (None: all) that have a part in it, one parameter at a time:
+        memory holds no more."""
+        uses = self.batches[batch].by_parameter(only)
+        for name in (name for name in self.parameters if name in uses):
+            (call, own), *others = uses[name]
+            found = call.per_example(own)
+            for other, theirs in others:
+                found = found + other.per_example(theirs)
+            yield name, found
 
     def _recorder(self, layer: Layer, names: Mapping[str, str], place: str) -> Any:
         def record(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -182,16 +161,6 @@ def _kept(weights: torch.Tensor | None) -> tuple[Which, torch.Tensor | None, tor
     values = weights[which]
     rows = ALL if len(which) == len(weights) else which  # a copy of rows only where some are left out
     return (rows, values[0], None) if bool((values == values[0]).all()) else (rows, None, values)
-
-
-def _parts(calls: Sequence[Call]) -> dict[str, list[Part]]:
-    """By the model's name of a parameter, what each call of a layer that holds it has to do with it: tied weights have several."""
-    found: dict[str, list[Part]] = {}
-    for call in calls:
-        known: dict[str, Part] = {**call.layer.factors(*call.rows()), **call.layer.vectors(*call.rows())}
-        for own, name in call.names.items():
-            found.setdefault(name, []).append(known.get(own))
-    return found
 
 
 def _told(values: Mapping[str, torch.Tensor | None]) -> tuple[list[torch.Tensor], list[str]]:

@@ -10,49 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from dsel.error import InputError
+from dsel.functional.ghost_factors import Factors
 
 Own = Mapping[str, torch.Tensor]  # by the layer's name of a parameter
-
-
-@dataclass(frozen=True)
-class Factors:
-    """A matrix's gradient as a sum over tokens of rows times columns: `rows` (example, token, rows), or (example, token) the number of the
-    only row; `columns` (example, token, columns)."""
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-
-    @property
-    def num_tokens(self) -> int:
-        """Of all examples."""
-        return self.columns.shape[0] * self.columns.shape[1]
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether tokens have more than one row."""
-        return self.rows.ndim == 3
-
-    def flat(self) -> Factors:
-        """All examples' tokens as those of one."""
-        return Factors(self.rows.flatten(0, 1)[None], self.columns.flatten(0, 1)[None])
-
-    def times(self, other: Factors) -> torch.Tensor:
-        """Inner products of tokens' parts of the gradient (example, token, token of `other`)."""
-        return self._rows_times(other) * (self.columns @ other.columns.mT)
-
-    def _rows_times(self, other: Factors) -> torch.Tensor:
-        if self.is_dense and other.is_dense:
-            return self.rows @ other.rows.mT
-        if self.is_dense:
-            return self.rows.gather(2, other.rows[:, None].expand(-1, self.rows.shape[1], -1))
-        if other.is_dense:
-            return other._rows_times(self).mT
-        return (self.rows[:, :, None] == other.rows[:, None]).to(self.columns.dtype)
-
-    def num_products(self, other: Factors) -> int:
-        """Multiplications of `times`, flat."""
-        width = self.columns.shape[2] + (self.rows.shape[2] if self.is_dense and other.is_dense else 1)
-        return self.num_tokens * other.num_tokens * width
 
 
 class Layer(Protocol):
@@ -74,9 +34,21 @@ class Layer(Protocol):
         """Gradients by the tokens (example, token, size) of the parameters that are vectors."""
         ...
 
+    def per_example(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Each example's gradient (example, *shape), by parameter."""
+        ...
+
+
+class _Summed:
+    """A layer whose gradients are known as sums over tokens, all of them."""
+
+    def per_example(self: Layer, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        matrices, vectors = self.factors(given, at_output), self.vectors(given, at_output)
+        return {name: part.each() for name, part in matrices.items()} | {name: part.sum(1) for name, part in vectors.items()}
+
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(_Summed):
     """y = x W^T + b; `transposed` as in GPT-2's Conv1D: y = x W + b."""
 
     transposed: bool = False
@@ -104,7 +76,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(_Summed):
     """y = W[x]. Rows at `padding` get no gradient."""
 
     num_rows: int
@@ -120,7 +92,7 @@ class Embedding:
 
     def factors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, Factors]:
         rows = given.reshape(len(given), -1)
-        return {"weight": Factors(rows, self._masked(given, at_output).view(*rows.shape, -1))}
+        return {"weight": Factors(rows, self._masked(given, at_output).view(*rows.shape, -1), self.num_rows)}
 
     def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         return {}
@@ -131,7 +103,7 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerNorm(_Summed):
     """y = weight * (x - mean) / deviation + bias, over the last dimension."""
 
     eps: float
@@ -181,6 +153,19 @@ class Other:
 
     def vectors(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
         return {}
+
+    def per_example(self, given: torch.Tensor, at_output: torch.Tensor) -> dict[str, torch.Tensor]:
+        own = self._parameters()
+
+        def pull(x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+            value, back, *_ = torch.func.vjp(lambda some: torch.func.functional_call(self.module, some, (x[None],)), own)
+            return dict(back(y[None].to(value.dtype))[0])
+
+        try:
+            return dict(torch.func.vmap(pull)(given, at_output))
+        except RuntimeError:  # an operation that has no rule for batches
+            parts = [pull(x, y) for x, y in zip(given, at_output, strict=True)]
+            return {name: torch.stack([part[name] for part in parts]) for name in own}
 
     def _parameters(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self.module.named_parameters(recurse=False)}

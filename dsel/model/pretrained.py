@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dsel.error import InputError
+from dsel.objective.cloze import Cloze
 from dsel.objective.language_modeling import LanguageModeling
 from dsel.objective.translation import Translation
 from dsel.pool import Pool
+from dsel.protocol import Objective
+from dsel.tokens import end_token
 
 if TYPE_CHECKING:
     import torch
@@ -16,19 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """`transformers.AutoModelForCausalLM.from_pretrained(path)` and its tokenizer. `context`: tokens per block."""
+class _Published:
+    """Weights and tokenizer in one folder."""
 
     path: str
     context: int = 512
     revision: str | None = None
 
-    auto_class = "AutoModelForCausalLM"
-
-    @property
-    def objective(self) -> LanguageModeling:
-        """Next-token prediction."""
-        return LanguageModeling()
+    auto_class = "AutoModel"
 
     def build(self, vocab_size: int) -> torch.nn.Module:
         """The published weights, in float32. Errors: nothing can be loaded from `path`."""
@@ -44,6 +42,9 @@ class Pretrained:
 
     def tokenizer(self, source: Pool) -> PreTrainedTokenizerBase:
         """The tokenizer published with the model."""
+        return self._tokenizer()
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
         try:
@@ -56,9 +57,58 @@ class Pretrained:
         first = str(error).strip().splitlines()[0]
         return InputError(f"model.path={self.path}: no {what} can be loaded from that folder or hub name ({first})")
 
+    def _check_positions(self, model: torch.nn.Module, num_sides: int, spare: int = 0) -> None:
+        """Errors: a row may get longer than the model reads."""
+        most = getattr(model.config, "max_position_embeddings", None)
+        if isinstance(most, int) and 0 < most < num_sides * self.context + spare:
+            raise InputError(
+                f"model.context={self.context}: {self.path} reads at most {most} tokens; set model.context={(most - spare) // num_sides}"
+            )
+
 
 @dataclass(frozen=True)
-class PretrainedSeq2Seq(Pretrained):
+class Pretrained(_Published):
+    """`transformers.AutoModelForCausalLM.from_pretrained(path)` and its tokenizer. It learns texts in blocks of `context` tokens, or with
+    the objective `Instruction` the answers of pairs; then either side may have `context` tokens."""
+
+    objective: Objective = LanguageModeling()  # noqa: RUF009  # frozen
+
+    auto_class = "AutoModelForCausalLM"
+
+    def build(self, vocab_size: int) -> torch.nn.Module:
+        """The published weights, in float32. Errors: nothing can be loaded from `path`, or `context` is more than it reads."""
+        model = super().build(vocab_size)
+        self._check_positions(model, len(self.objective.sides))
+        return model
+
+
+@dataclass(frozen=True)
+class PretrainedMaskedLM(_Published):
+    """`transformers.AutoModelForMaskedLM.from_pretrained(path)` and its tokenizer: BERT and the like, which learn the answers of pairs as
+    blanks. `context`: tokens of either side."""
+
+    context: int = 128
+    auto_class = "AutoModelForMaskedLM"
+
+    @property
+    def objective(self) -> Cloze:
+        """Answers as blanks."""
+        return Cloze()
+
+    def build(self, vocab_size: int) -> torch.nn.Module:
+        """The published weights, in float32; its config names the tokenizer's mask and end. Errors: nothing can be loaded from `path`, its
+        tokenizer has no mask, or `context` is more than it reads."""
+        model, tokenizer = super().build(vocab_size), self._tokenizer()
+        if tokenizer.mask_token_id is None:
+            raise InputError(f"model.path={self.path}: its tokenizer has no mask token; give a masked language model, or model=pretrained")
+        self._check_positions(model, 2, spare=1)
+        model.config.mask_token_id = tokenizer.mask_token_id  # type: ignore[union-attr]
+        model.config.eos_token_id = end_token(tokenizer)  # type: ignore[union-attr]
+        return model
+
+
+@dataclass(frozen=True)
+class PretrainedSeq2Seq(_Published):
     """`transformers.AutoModelForSeq2SeqLM.from_pretrained(path)` and its tokenizer: Marian, BART, T5 and the like, of which one model is
     one pair of languages. `context`: tokens of either side."""
 
@@ -66,7 +116,7 @@ class PretrainedSeq2Seq(Pretrained):
     auto_class = "AutoModelForSeq2SeqLM"
 
     @property
-    def objective(self) -> Translation:  # type: ignore[override]  # another kind of model has another objective
+    def objective(self) -> Translation:
         """Translation."""
         return Translation()
 

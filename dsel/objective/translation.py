@@ -65,3 +65,8 @@ class Translation:
         which = np.unique(np.linspace(0, len(source.lengths) - 1, min(len(source.lengths), round(count * context / mean))).astype(np.int64))
         for part in by_length(np.maximum(source.lengths, target.lengths)[which].clip(max=context), 16 * context):
             yield pairs(source, target, which[part], context)
+
+    def num_cut(self, table: pa.Table, context: int) -> int:
+        """Pairs of which a side is longer than what a batch holds of it."""
+        source, target = ragged(table)
+        return int(np.count_nonzero((source.lengths > context) | (target.lengths > context + 1)))

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from dsel.artifact import fingerprint
 from dsel.error import InputError
+from dsel.features import Features, make_features
+from dsel.phase.fine_tune import fine_tune
 from dsel.phase.train import Train
 from dsel.pool import TEXT, TOKENS, Pool
 from dsel.protocol import Context, Executor, FittedScore, Scorer, World
@@ -22,6 +24,8 @@ from dsel.state import State
 
 if TYPE_CHECKING:  # who trains nothing need not wait for torch and Lightning
     import torch
+
+    from dsel.functional.projection import Projection
 
 SHARD_SIZE = 256  # documents: many enough to be sorted by length, few enough for every core to have some
 
@@ -111,8 +115,24 @@ def make_context(train: Train, state: State, world: World, tokenized: Any) -> Co
         tokenize=tokenized,
         tokenizer=world.tokenizer,
         model=world.model,
+        fine_tune=partial(fine_tune, train, state, world),
+        features=partial(_features, state, world),
         scores=state.scores,
     )
+
+
+def _features(state: State, world: World, pools: Sequence[Pool], projection: Projection) -> Features:
+    start = state.checkpoint_of(None)
+    if start is None or world.model is None:
+        raise InputError(f"phases.{world.name}: gradients are those of a trained model; put a train phase before it in pipeline")
+    load = partial(_load_to_train, state, world)
+    return make_features(pools, load, world.objective, world.model.context, projection, start.name, world.store)
+
+
+def _load_to_train(state: State, world: World) -> torch.nn.Module:
+    from dsel.functional.gradients import unfreeze
+
+    return unfreeze(_load(state, world))
 
 
 def _as_it_is(pool: Pool) -> Pool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from dsel.functional.ranking import order_by, precision_recall, roc_auc
 from dsel.phase.score import make_context
 from dsel.phase.train import Train
-from dsel.pool import DOMAIN, PLANTED, TEXT, TOKENS, Budget, Pool
+from dsel.pool import DOMAIN, NOISE, PLANTED, TASK, TEXT, TOKENS, Budget, Pool
 from dsel.protocol import Selector, World
 from dsel.selection import Selection
 from dsel.state import State
@@ -45,7 +45,7 @@ class Select:
         selection = self.selector.select(source, target, self.budget, make_context(self.tune, state, world, tokenized))
         scores = None if state.scores is None else state.scores.values.mean(axis=1)
         selection.save(folder, source, scores)
-        metrics = _found(source, selection, scores) | {"selected_documents": float(len(selection.units))}
+        metrics = _found(source, selection, scores) | _noise(source, selection) | {"selected_documents": float(len(selection.units))}
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         composition = _compose(source, selection, scores)
         (folder / "composition.json").write_text(json.dumps(composition, indent=1), encoding="utf-8")
@@ -73,6 +73,17 @@ def _found(source: Pool, selection: Selection, scores: npt.NDArray[np.float32] |
     precision, recall = precision_recall(selection.units, planted)
     found = {"selector_precision": precision, "selector_recall": recall}
     return found if scores is None else found | {"selector_auc": roc_auc(scores, planted)}
+
+
+def _noise(source: Pool, selection: Selection) -> dict[str, float]:
+    """Which share of the selected units is planted noise, and where units belong to tasks, how many tasks they are of."""
+    found = {}
+    if NOISE in source.table.column_names and len(selection.units):
+        noisy = source.table[NOISE].is_valid().to_numpy()
+        found["selected_noise"] = float(noisy[selection.units].mean())
+    if TASK in source.table.column_names:
+        found["selected_tasks"] = float(len(np.unique(source.tasks()[1][selection.units])))
+    return found
 
 
 def _compose(source: Pool, selection: Selection, scores: npt.NDArray[np.float32] | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,10 @@ from dsel.state import State
 if TYPE_CHECKING:  # a run that trains nothing builds this phase and need not wait for torch and Lightning
     import torch
 
+    from dsel.training.fit import Fitted, Plan
     from dsel.training.mask_record import MaskRecord
+
+log = logging.getLogger("dsel")
 
 ONLINE, ONLINE_STEPS = "online.json", "online.parquet"
 STARTS = ("scratch", "weights", "resume")
@@ -30,7 +34,8 @@ class Train:
     The learning-rate schedule runs over `total_steps` and belongs to the run: this phase goes on until the share `until` of it.
     `start`: "scratch" builds the model; "resume" keeps weights, optimizer, schedule and step of the newest checkpoint (or of
     phase `checkpoint`); "weights" keeps the weights and begins a schedule of its own. `keep="best"` ends with the weights of
-    the lowest validation loss, `patience` stops after so many curve points without a better one.
+    the lowest validation loss, `patience` stops after so many curve points without a better one. With `lora`, options of peft's
+    `LoraConfig`, low-rank adapters are all that is trained; they are merged into the weights that are written.
     """
 
     optimizer: Callable[..., Any]  # of parameters
@@ -49,6 +54,7 @@ class Train:
     eval_tokens: int = 8192
     label_smoothing: float = 0.0
     online: OnlineSelector | None = None
+    lora: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for key, allowed in (("start", STARTS), ("schedule", SCHEDULES), ("keep", ("last", "best"))):
@@ -56,6 +62,12 @@ class Train:
                 raise InputError(f"phase train: {key}={getattr(self, key)!r} must be one of {', '.join(allowed)}")
         if not 0 <= self.until <= 1:
             raise InputError(f"phase train: until={self.until} is a share of total_steps, between 0 and 1")
+        if self.lora is not None:
+            from dsel.training.adapter import check_options
+
+            check_options(self.lora, "phase train: lora")
+            if self.start == "resume":
+                raise InputError("phase train: start=resume has no optimizer state for new adapters; set start=weights, or lora=null")
 
     trains = True
 
@@ -65,41 +77,39 @@ class Train:
         return self.start != "scratch"
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
-        """Write model, optimizer state and curve; returns tokens, optimizer steps and FLOPs (6 x parameters x tokens)."""
+        """Write model, optimizer state and curve; returns tokens, steps, FLOPs (6 x parameters x tokens), what was trained and cut."""
         import polars as pl
 
+        from dsel.training.adapter import merged
         from dsel.training.checkpoint import save_model, save_training
-        from dsel.training.evaluation import losses_on
-        from dsel.training.fit import Plan, fit
+        from dsel.training.fit import Plan
 
         assert world.model is not None, "the run prepares a model for every train phase"
-        assert world.tokenizer is not None
         model, first, optimizer_state = self._begin(state, world)
         stop = max(first, round(self.until * self.total_steps))
         plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience, self.label_smoothing)
-        cost = {"tokens": 0, "optimizer_steps": 0, "flops": 0.0, "train_documents": 0}
+        cost = {"tokens": 0, "optimizer_steps": 0, "flops": 0.0, "train_documents": 0, "trained_parameters": 0, "cut_documents": 0}
         rows: list[dict[str, float]] = []
         if stop > first:
             parts = self._parts(state, world)
-            batches = world.objective.batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
-            held_out = {"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout}
-            measure = losses_on(held_out, world, self.eval_tokens)
-            fitted = fit(
-                model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
-                world.phase_seed("dropout"), optimizer_state, self.online, self._clean(world),
-            )  # fmt: skip
-            rows, taken = fitted.curve, fitted.steps_taken
-            _save_record(fitted.record, folder)
-            tokens = taken * self.batch_size * world.model.context
             size = sum(p.numel() for p in model.parameters())
-            documents = sum(len(pool) for pool, _ in parts.values())
+            trained, num_cut = self.with_adapters(model, world), self._num_cut(parts, world)
+            fitted = self._fit(trained, parts, plan, optimizer_state, world)
+            rows = fitted.curve
+            _save_record(fitted.record, folder)
+            tokens = fitted.steps_taken * self.batch_size * world.model.context
             cost = {
                 "tokens": tokens,
-                "optimizer_steps": taken,
+                "optimizer_steps": fitted.steps_taken,
                 "flops": 6.0 * size * tokens,
-                "train_documents": documents,
+                "train_documents": sum(len(pool) for pool, _ in parts.values()),
+                "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
+                "cut_documents": num_cut,
             }
-            save_training(folder, first + taken, fitted.optimizer_state)
+            if self.lora is None:
+                save_training(folder, first + fitted.steps_taken, fitted.optimizer_state)
+            else:
+                model = merged(trained)
         else:
             save_training(folder, first, optimizer_state or {"state": {}, "param_groups": []})
         save_model(model, folder)
@@ -111,6 +121,46 @@ class Train:
         state = state.with_checkpoint(world.name, folder)
         path = folder / ONLINE
         return state.with_metrics(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else state
+
+    def _fit(
+        self, model: torch.nn.Module, parts: Mapping[str, tuple[Pool, float]], plan: Plan, optimizer_state: Mapping[str, Any] | None,
+        world: World,
+    ) -> Fitted:  # fmt: skip
+        from dsel.training.evaluation import losses_on
+        from dsel.training.fit import fit
+
+        assert world.model is not None
+        batches = world.objective.batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
+        measure = losses_on({"target_loss": world.corpus.validation, "pool_loss": world.corpus.holdout}, world, self.eval_tokens)
+        return fit(
+            model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
+            world.phase_seed("dropout"), optimizer_state, self.online, self._clean(world),
+        )  # fmt: skip
+
+    def _num_cut(self, parts: Mapping[str, tuple[Pool, float]], world: World) -> int:
+        """How many training documents lose their ends, which is said before hours of work."""
+        assert world.model is not None
+        context, documents = world.model.context, sum(len(pool) for pool, _ in parts.values())
+        num_cut = sum(world.objective.num_cut(pool.table, context) for pool, _ in parts.values())
+        if num_cut:
+            log.warning(
+                "phases.%s: %d of %d training documents have a side longer than model.context=%d tokens and lose the rest; "
+                "raise model.context",
+                world.name, num_cut, documents, context,
+            )  # fmt: skip
+        return num_cut
+
+    def with_adapters(self, model: torch.nn.Module, world: World) -> torch.nn.Module:
+        """What is trained: the model, or adapters beside it, drawn from a seed of their own."""
+        import torch
+
+        from dsel.training.adapter import adapted
+
+        if self.lora is None:
+            return model
+        with torch.random.fork_rng():
+            torch.manual_seed(world.phase_seed("adapter"))
+            return adapted(model, self.lora, f"phases.{world.name}.lora")
 
     def _clean(self, world: World) -> Any:
         """Batches of the target sample, as large as the online selector wants them. Errors: the sample is smaller than one."""
@@ -130,7 +180,7 @@ class Train:
         """Model, step of the schedule, optimizer state."""
         import torch
 
-        from dsel.training.checkpoint import load_model, load_training
+        from dsel.training.checkpoint import TRAINING, load_model, load_training
 
         assert world.model is not None, "the run prepares a model for every train phase"
         assert world.tokenizer is not None
@@ -146,6 +196,11 @@ class Train:
             )
         if self.start == "weights":
             return load_model(folder), 0, None
+        if not (folder / TRAINING).is_file():
+            raise InputError(
+                f"phases.{world.name}: start=resume: the checkpoint was trained with lora, whose adapters and optimizer state are gone; "
+                f"set phases.{world.name}.start=weights"
+            )
         step, optimizer_state = load_training(folder)
         return load_model(folder), step, optimizer_state if optimizer_state["param_groups"] else None  # none: no step was taken yet
 

@@ -133,6 +133,11 @@ def pm(mean: float, sd: float | None, decimals: int = 3, signed: bool = False) -
     return (text if sd is None else f"{text} ± {sd:,.{decimals}f}").replace("-", "\N{MINUS SIGN}")
 
 
+def has_target_loss(frame: pl.DataFrame) -> bool:
+    """Whether some cell measured one."""
+    return any(rank(frame, metric) for metric in (AFTER, BEFORE, TRAINED))
+
+
 def headline(sweep: Sweep) -> list[str]:
     """What the numbers say, a sentence an entry, most important first."""
     metric = next((metric for metric in (AFTER, BEFORE, TRAINED) if rank(sweep.frame, metric)), AFTER)

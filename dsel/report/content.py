@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from dsel.report import figures, selected
-from dsel.report.aggregate import add_differences, aggregate, headline
+from dsel.report.aggregate import add_differences, aggregate, has_target_loss, headline
 from dsel.report.alignment import draw_alignments, read_alignments
 from dsel.report.chart import Look, to_spec
 from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
@@ -17,6 +17,7 @@ from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compo
 from dsel.report.results import Sweep
 from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
+from dsel.report.tasks import draw_agreement, draw_errors, draw_estimates, read_errors, read_estimates, task_headline
 from dsel.report.translations import draw_domains, read_translations, score_domains
 
 MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
@@ -69,6 +70,12 @@ CAPTIONS = {
     "share of the selection, recall the share of them that was found.",
     "domains": "Where the selection comes from: the largest domains, means over seeds (of a sweep, its two ends).",
     "scores": "Scores of the pool, of the planted documents and of the selected, each as shares of its own number (one seed).",
+    "agreement": "Estimates beside models that were really fine-tuned on the same random subsets of tasks. Large points: mean over seeds; "
+    "bars: one standard deviation; small points: the seeds.",
+    "estimates": "A point is a subset of tasks: its estimated loss, and that of a model fine-tuned on it. On the dashed line both are "
+    "equal; where there is none, estimates only order subsets.",
+    "approximation": "What becomes of outputs when the parameters move: squared relative error of the first-order approximation, and of no "
+    "approximation at all. Means over seeds and directions.",
     "costs": "Time by phase; phases that cells share are computed once.",
 }
 
@@ -96,12 +103,15 @@ def gather(sweep: Sweep) -> Content:
         "selector": figures.draw_selector(frame, means, look),
         "domains": selected.draw_domains(domain_shares(compositions), look),
         "scores": selected.draw_scores(score_histogram(compositions)),
+        "agreement": draw_agreement(frame, means, look),
+        "estimates": draw_estimates(read_estimates(sweep, problems), look),
+        "approximation": draw_errors(read_errors(sweep, problems), look),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
     drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
     return Content(
         sweep,
-        headline(sweep),
+        task_headline(sweep) + (headline(sweep) if has_target_loss(sweep.frame) or not task_headline(sweep) else []),
         make_table(sweep),
         drawn,
         _crossings(curves["continue"]),

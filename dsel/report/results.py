@@ -15,7 +15,14 @@ import polars as pl
 from dsel.error import InputError
 
 RESULT = "result.json"
-BASELINES = ("none", "random", "no_mask", "mask_random")  # drawn first and in grey: what the others are measured against
+BASELINES = (
+    "none",
+    "random",
+    "no_mask",
+    "mask_random",
+    "all_tasks",
+    "random_tasks",
+)  # drawn first and in grey: what the others are measured against
 SKIPPED = ("report", "config", "versions", "artifacts", "overrides", "metrics", "cost")
 
 

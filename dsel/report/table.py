@@ -33,6 +33,18 @@ METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
     ("metrics.selector_auc", "AUC", 3, "high"),
     ("metrics.kl_reduction", "KL reduction", 3, "high"),
     ("metrics.near_duplicates", "near-duplicates", 3, "low"),
+    ("metrics.relative_error", "relative error", 4, "low"),
+    ("metrics.spread", "error of the mean", 4, None),
+    ("metrics.spearman", "Spearman", 3, "high"),
+    ("metrics.spearman_test", "Spearman on test", 3, "high"),
+    ("metrics.pearson", "Pearson", 3, "high"),
+    ("metrics.lds", "LDS", 3, "high"),
+    ("metrics.speedup", "times as fast", 1, "high"),
+    ("metrics.speedup_flops", "times fewer FLOPs", 1, "high"),
+    ("metrics.selected_tasks", "tasks", 1, None),
+    ("metrics.selected_noise", "noise selected", 3, "low"),
+    ("metrics.first_order_error", "first-order error", 5, "low"),
+    ("metrics.zero_order_error", "zero-order error", 5, None),
     ("cost.seconds", "seconds", 1, None),
 )
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "·": r"$\cdot$"}

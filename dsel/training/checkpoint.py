@@ -22,12 +22,14 @@ def save_model(model: torch.nn.Module, folder: Path) -> None:
 
 
 def load_model(folder: Path) -> torch.nn.Module:
-    """The model in `folder/model`, in evaluation mode."""
+    """The model in `folder/model`, in evaluation mode: of the class that was saved, where transformers has it."""
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     _silence()
-    is_seq2seq = AutoConfig.from_pretrained(folder / WEIGHTS).is_encoder_decoder
-    kind = AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM
+    config = AutoConfig.from_pretrained(folder / WEIGHTS)
+    other = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    kind = getattr(transformers, (config.architectures or [""])[0], other)
     model: torch.nn.Module = kind.from_pretrained(folder / WEIGHTS, dtype=torch.float32)
     return unfreeze(model).eval()
 

@@ -10,12 +10,16 @@ import pytest
 import torch
 from command import dsel
 from laboratory import Lab
-from transformers import AutoTokenizer, GPT2LMHeadModel, MarianMTModel
+from transformers import AutoTokenizer, BertForMaskedLM, GPT2LMHeadModel, MarianMTModel
 
 from dsel.error import InputError
-from dsel.model.pretrained import Pretrained, PretrainedSeq2Seq
+from dsel.model.from_config import FromConfig
+from dsel.model.pretrained import Pretrained, PretrainedMaskedLM, PretrainedSeq2Seq
 from dsel.model.seq2seq import Seq2Seq
+from dsel.objective.instruction import Instruction
+from dsel.objective.pairs import Pairs
 from dsel.pool import SRC, TGT, Pool, fingerprint_table
+from dsel.training.checkpoint import load_model, save_model
 
 PAIRS = ["data.num_source=120", "data.num_target=60", "steps.total=4", "hydra.mode=RUN", "phases.bleu.num_beams=1", "trainer=debug"]
 
@@ -95,3 +99,57 @@ def test_a_model_that_does_not_translate(lab: Lab, tmp_path: Path) -> None:
     lab.context().load(None).save_pretrained(tmp_path)  # type: ignore[operator]
     with pytest.raises(InputError, match=r"model.path=.*: no model can be loaded"):
         PretrainedSeq2Seq(str(tmp_path)).build(0)
+
+
+def publish(recipe: FromConfig, folder: Path) -> FromConfig:
+    """A model with random weights and its tokenizer, as others save them: the config says nothing of masks and ends."""
+    import pyarrow as pa
+
+    table = pa.table({SRC: ["12 plus 30 =", "7 minus 5 ="] * 20, TGT: ["42", "2"] * 20})
+    tokenizer = recipe.tokenizer(Pool("source", table, fingerprint_table(table)))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = recipe.build(len(tokenizer))
+    if "mask_token_id" in vars(model.config):
+        del model.config.mask_token_id
+    model.config.eos_token_id = None  # type: ignore[union-attr]
+    model.save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.save_pretrained(folder)
+    return recipe
+
+
+def test_a_masked_language_model(tmp_path: Path) -> None:
+    """It is told what its tokenizer's mask and end are, and still knows when it was saved by us."""
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    made = publish(FromConfig("bert", size, context=12), tmp_path / "bert")
+    recipe, pairs = PretrainedMaskedLM(str(tmp_path / "bert"), context=12), Pairs(torch.tensor([[1, 9, 7]]), torch.tensor([[1, 8, 5]]))
+    model = recipe.build(0)
+    assert recipe.objective == made.objective
+    save_model(model, tmp_path)
+    published = BertForMaskedLM.from_pretrained(tmp_path / "bert").eval()
+    with torch.inference_mode():
+        scores = published(torch.tensor([[1, 9, 7, 2, 2, 1]])).logits[0].log_softmax(-1)
+        expected = -torch.stack([scores[3, 8], scores[4, 5]])
+        for some in (model.eval(), load_model(tmp_path)):
+            torch.testing.assert_close(recipe.objective.token_losses(some, pairs)[0], expected)
+    with pytest.raises(InputError, match=r"model.context=14: .* reads at most 28 tokens; set model.context=13"):
+        PretrainedMaskedLM(str(tmp_path / "bert"), context=14).build(0)
+
+
+def test_a_causal_model_of_pairs(tmp_path: Path) -> None:
+    publish(FromConfig("gpt2", {"n_layer": 1, "n_embd": 16, "n_head": 2}, context=12), tmp_path)
+    recipe = Pretrained(str(tmp_path), context=14, objective=Instruction())
+    assert recipe.objective == Instruction()
+    recipe.build(0)
+    with pytest.raises(InputError, match=r"model.context=15: .* reads at most 28 tokens; set model.context=14"):
+        Pretrained(str(tmp_path), context=15, objective=Instruction()).build(0)
+    with pytest.raises(InputError, match=r"model.path=.*: no model can be loaded from that folder"):
+        PretrainedMaskedLM(str(tmp_path)).build(0)
+
+
+def test_a_tokenizer_without_a_mask(translator: Path, tmp_path: Path) -> None:
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    publish(FromConfig("bert", size), tmp_path)
+    AutoTokenizer.from_pretrained(translator).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="its tokenizer has no mask token; give a masked language model, or model=pretrained"):
+        PretrainedMaskedLM(str(tmp_path), context=8).build(0)

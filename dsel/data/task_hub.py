@@ -1,0 +1,158 @@
+"""Tasks from the Hugging Face Hub, or from whatever else `datasets.load_dataset` takes, such as local folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsel.corpus import Documents
+from dsel.data.format.file import hash_file
+from dsel.data.tasks import add_second, expose, make_documents, put
+from dsel.data.text import Columns, check_options, without
+from dsel.error import InputError
+from dsel.pool import ROW, SRC, TEXT, TGT
+from dsel.sieve import Bad, OnBadRow, Sieve
+
+
+@dataclass(frozen=True)
+class TaskHub:
+    """Reads split `split` of each dataset of `source`, an auxiliary task each, and `target_split` of `target`, by `datasets.load_dataset`.
+
+    A dataset is named by its path, or as "path:config"; the task by the path's last part, "glue_rte" for "nyu-mll/glue:rte". Of the
+    columns, questions and answers are kept; labels are answered by their names where the dataset knows them. Pin `revision` where all
+    datasets are of one repository: one that changes on the Hub is not noticed without. Other options as in `TaskFiles`.
+    """
+
+    source: str | Sequence[str]
+    target: str
+    src_column: str = "src"
+    tgt_column: str = "tgt"
+    pair_column: str | None = None
+    split: str = "train"
+    target_split: str = "train"
+    revision: str | None = None
+    max_per_task: int | None = None
+    max_target: int | None = None
+    on_bad_row: OnBadRow = "fail"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_options(self.on_bad_row, 0)
+        for key in ("max_per_task", "max_target"):
+            if (limit := getattr(self, key)) is not None and limit < 1:
+                raise InputError(f"data.{key}={limit}: must be above 0, or null for no limit")
+        if not isinstance(self.target, str):
+            raise InputError(f"target={self.target!r}: data=task_hub needs one dataset's name; for files use data=task_files")
+        given = [self.source] if isinstance(self.source, str) else self.source
+        if not isinstance(given, Sequence) or not given or not all(isinstance(each, str) for each in given):
+            raise InputError(f"source={self.source!r}: data=task_hub needs a list of datasets' names; for files use data=task_files")
+
+    def identity(self) -> dict[str, Any]:
+        """The options, and content hashes of datasets that are local folders."""
+        options = {key: value for key, value in vars(self).items() if key not in ("source", "target")}
+        folders = {given: Path(_parts(given)[0]) for given in (*self._names("source"), self.target)}
+        files = {given: sorted(p for p in path.rglob("*") if p.is_file()) for given, path in folders.items() if path.is_dir()}
+        sides = {"source": self._names("source"), "target": self.target}
+        return {**options, **sides, "files": {given: [[str(p), hash_file(p)] for p in paths] for given, paths in files.items()}}
+
+    def read(self) -> Documents:
+        """Errors: no such dataset or no way to it, unknown split or column, text that is not strings, empty rows, two of one name."""
+        sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
+        sides: dict[str, dict[str, pa.Table]] = {side: {} for side in sieves}
+        for side, sieve in sieves.items():
+            homes: dict[str, str] = {}
+            for given in self._names(side):
+                name = _name_task(given)
+                if name in homes:
+                    raise InputError(f"task {name}: is the name of {homes[name]} and of {given}; take one out of {side}=")
+                homes[name] = given
+                sides[side][name] = self._read_task(given, sieve)
+        return make_documents(
+            sides["source"],
+            sides["target"],
+            dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()},
+            listed=[line for sieve in sieves.values() for line in sieve.listed],
+            facts={side: [self._place(given, side) for given in self._names(side)] for side in sieves},
+        )
+
+    def _names(self, side: str) -> list[str]:
+        given = getattr(self, side)
+        return [given] if isinstance(given, str) else list(given)
+
+    def _place(self, given: str, side: str) -> dict[str, Any]:
+        """What `load_dataset` is told of a dataset."""
+        path, config = _parts(given)
+        place = {"path": path, "name": config, "split": self.split if side == "source" else self.target_split, "revision": self.revision}
+        return {key: value for key, value in place.items() if value is not None}
+
+    def _read_task(self, given: str, sieve: Sieve) -> pa.Table:
+        """The dataset's questions and answers, with `dsel_row`."""
+        where = f"{given} [{self.split if sieve.side == 'source' else self.target_split}]"
+        columns = Columns(src=self.src_column, tgt=self.tgt_column)
+        raw = self._load(given, sieve.side)
+        if self.pair_column is not None and self.pair_column not in raw.column_names:
+            known = ", ".join(raw.column_names)
+            raise InputError(f"{where}: no column {self.pair_column!r} (columns: {known}); set data.pair_column= to one of them, or null")
+        table = expose(raw, columns, where).append_column(ROW, pa.array(np.arange(raw.num_rows, dtype=np.int64)))
+        empty = columns.empty_rows(table)
+        detail = f"{self.src_column!r} or {self.tgt_column!r} is empty"
+        sieve.drop([Bad(where, row, "empty", detail, in_line=False) for row in empty.tolist()])
+        table = without(table, empty)
+        if self.pair_column is not None:
+            table = add_second(table, columns, self.pair_column, where)
+        limit = self.max_per_task if sieve.side == "source" else self.max_target
+        return sieve.thin(table.select([SRC, TGT, TEXT, ROW]), limit, self.seed).drop_columns([TEXT])
+
+    def _load(self, given: str, side: str) -> pa.Table:
+        """The dataset's rows, labels by their names."""
+        import datasets
+
+        with self._naming(given, side):
+            dataset = datasets.load_dataset(**self._place(given, side))
+            table = dataset.with_format("arrow")[:]
+            table.validate(full=True)  # as for invalid UTF-8
+        table = table.replace_schema_metadata(None)
+        feature = dataset.features.get(self.tgt_column)
+        if not isinstance(feature, datasets.ClassLabel) or not feature.names:
+            return table
+        labels = table[self.tgt_column]
+        known = pc.if_else(pc.less(labels, 0), None, labels)  # -1 stands for no label
+        return put(table, self.tgt_column, pa.chunked_array([pa.array(feature.names, pa.string())]).take(known))
+
+    @contextmanager
+    def _naming(self, given: str, side: str) -> Iterator[None]:
+        """All that can go wrong between here and the Hub becomes one line, which names the dataset."""
+        import datasets
+        import httpx
+        from huggingface_hub.errors import HfHubHTTPError
+
+        # The first line says most; OSError covers lost connections and missing files, ValueError configs and splits.
+        known = (OSError, ValueError, HfHubHTTPError, httpx.HTTPError, datasets.exceptions.DatasetsError)
+        try:
+            yield
+        except known as error:
+            message = (str(error).splitlines() or [type(error).__name__])[0]
+            split = f"data.split={self.split}" if side == "source" else f"data.target_split={self.target_split}"
+            revision = f" data.revision={self.revision}" if self.revision else ""
+            raise InputError(
+                f"{side}={given} {split}{revision}: {message}; correct the name, or check the network, or give local files with "
+                "data=task_files"
+            ) from error
+
+
+def _parts(given: str) -> tuple[str, str | None]:
+    """Path and configuration of "path:config"."""
+    path, colon, config = given.rpartition(":")
+    return (path, config) if colon and not Path(given).exists() else (given, None)
+
+
+def _name_task(given: str) -> str:
+    path, config = _parts(given)
+    return "_".join([Path(path).name, *([config] if config else [])])
