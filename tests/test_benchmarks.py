@@ -20,6 +20,7 @@ PROMISED = {
     "masked_step.py": [
         "sentence_vs_plain", "sentence_small_clean_vs_plain", "token_vs_plain", "loop_vs_plain", "sentence_peak_mb", "plain_peak_mb",
     ],
+    "gradex.py": ["subsets_1000_s", "speedup_vs_training", "features_vs_plain", "features_vs_trak"],
     "sample_size.py": ["dsir_50_300", "domain_classifier_50_300", "bm25_50_3000"],
 }  # fmt: skip
 
@@ -30,6 +31,8 @@ def test_the_last_line_is_json(name: str) -> None:
     if name == "selection.py":
         pytest.importorskip("data_selection", reason="needs the extra dsel[benchmark]")
         pytest.importorskip("fasttext", reason="needs the extra dsel[benchmark]")
+    if name == "gradex.py":
+        pytest.importorskip("trak", reason="needs the extra dsel[benchmark]")
     done = subprocess.run([sys.executable, str(FOLDER / name), "--quick"], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -128,7 +128,7 @@ def choose_penalty(rows: Rows, subsets: Subsets, path: Sequence[float], held_out
         raise InputError(f"subset {np.argmin(num_held)}: its tasks have one row each, so none can be held out; give a single penalty")
     shares, losses = subsets[:, task] / num_held[:, None], []
     for penalty in path:
-        estimates = estimate_losses(fit_logistic(fitted, subsets, penalty), rows.features[held], 0 * rows.outputs[held])
+        estimates = estimate_losses(fit_logistic(fitted, subsets, penalty), rows.features[held], rows.outputs[held])
         losses.append(float((shares * estimates).sum(1).mean()))
     best = max(penalty for penalty, loss in zip(path, losses, strict=True) if loss == min(losses))
     return best, np.array(losses)

@@ -47,11 +47,12 @@ def lazy_forward_selection(evaluate: Evaluate, num_tasks: int, most: int | None 
     losses = _ask(evaluate, [[task] for task in range(num_tasks)], num_tasks)
     chosen = [int(losses.argmin())] if losses.min() < math.inf else []
     loss, bounds = float(losses.min()), np.full(num_tasks, np.inf)  # the first losses bound nothing: no task at all is worse than any
+    slack = 1e-9 * float(np.abs(losses[np.isfinite(losses)]).max(initial=0))  # gains are rounded: losses settle what is close
     while 0 < len(chosen) < limit:
         losses, is_stale = np.full(num_tasks, np.inf), np.ones(num_tasks, dtype=bool)
         is_stale[chosen] = False
         while True:
-            need = max(0.0, loss - losses.min()) - 1e-9 * abs(loss)  # gains are rounded: losses settle what is close
+            need = max(0.0, loss - losses.min()) - slack
             candidates = np.flatnonzero(is_stale & (bounds >= need))
             if not len(candidates):
                 break

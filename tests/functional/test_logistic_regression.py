@@ -81,6 +81,12 @@ def test_no_convergence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic_regression, "NEWTON_STEPS", 1)
     with pytest.raises(InputError, match=r"subset 0: no convergence in 1 steps at penalty=0\.001; raise it"):
         minimise(*make(scale=10.0), 1e-3)
+    monkeypatch.setattr(logistic_regression, "BYTES", 8 * 1000)  # chunks of some subsets; the first of them have nothing to learn
+    features, outputs, shares, task = make(scale=10.0)
+    features[task == 0] = 0
+    shares[:30] = shares[0]
+    with pytest.raises(InputError, match="subset 30: no convergence"):
+        minimise(features, outputs, shares, task, 1e-3)
 
 
 def test_nothing_to_learn_leaves_weights_of_zero() -> None:

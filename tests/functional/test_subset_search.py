@@ -8,7 +8,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dsel.error import InputError
@@ -132,6 +132,20 @@ def test_lazy_finds_the_same_with_fewer_evaluations(num_tasks: int, seed: int, c
     plain, lazy = (Counted(facility_location(num_tasks, 10, seed, cost)) for _ in range(2))
     assert lazy_forward_selection(lazy, num_tasks, most, at_once) == forward_selection(plain, num_tasks, most)
     assert sum(lazy.calls) <= sum(plain.calls)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 99_999), st.integers(2, 6), st.sampled_from([0.0, 1.0, 0.3]))
+@example(129, 5, 1.0)
+@example(387, 5, 1.0)  # the loss is 0 on the way
+def test_lazy_settles_ties_that_rounding_hides(seed: int, num_tasks: int, empty: float) -> None:
+    rng = np.random.default_rng(seed)
+    covers, worth = rng.random((6, num_tasks)) < 0.4, rng.integers(1, 4, 6) / 10
+
+    def evaluate(subsets: np.ndarray) -> np.ndarray:
+        return empty - np.array([sum(float(value) for value in worth[(covers & subset).any(1)]) for subset in subsets])
+
+    assert lazy_forward_selection(evaluate, num_tasks) == forward_selection(evaluate, num_tasks)
 
 
 def test_how_much_lazy_saves() -> None:
