@@ -63,8 +63,8 @@ def test_a_component_yaml_is_its_constructor(path: Path) -> None:
     assert target.startswith(f"dsel.{group}.")
     made = get_object(target)
     assert is_dataclass(made)
-    entries = [entry for entry in node.pop("defaults", []) if isinstance(entry, str) and "@" in entry]
-    placed = {entry.split("@")[1].split(".")[0] for entry in entries}
+    entries = [entry if isinstance(entry, str) else next(iter(entry)) for entry in node.pop("defaults", [])]
+    placed = {entry.split("@")[1].split(".")[0] for entry in entries if "@" in entry}
     assert set(node) | placed == {field.name for field in fields(made)}
     if path.stem not in USUAL and not target.startswith(f"dsel.{group}.{path.stem}."):
         return
