@@ -90,7 +90,7 @@ def test_a_mistake_in_a_key_or_an_option(wrong: str, answer: str) -> None:
 
 def test_a_mistake_in_an_option_of_an_experiment() -> None:
     assert dsel("experiment=demo", "arm=cdss").error.startswith(
-        "arm=cdss: no such option, did you mean cds?; there are add_clean, bm25, cds,"
+        "arm=cdss: no such option, did you mean cds?; there are add_clean, all_tasks, bm25, cds,"
     )
     assert dsel("experiment=demo", "phases.pretrain.untill=1").error.startswith("phases.pretrain.untill: no such key, did you mean phases.")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-import yaml
 from command import dsel
+from omegaconf import OmegaConf
 
 from dsel import cli
 from dsel.error import InputError
@@ -38,7 +38,8 @@ SMALL = {"n_layer": 1, "n_embd": 16, "n_head": 2}
 
 
 def recipe_of(name: str) -> FromConfig:
-    node = yaml.safe_load((cli.CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    cli.register_resolvers()
+    node: Any = OmegaConf.to_container(OmegaConf.load(cli.CONF / "model" / f"{name}.yaml"), resolve=True)  # without a width: the usual one
     assert node.pop("_target_") == "dsel.model.from_config.FromConfig"
     return FromConfig(**node)
 
