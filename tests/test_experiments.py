@@ -78,7 +78,7 @@ MORE |= {"gradex_estimate": {"spearman", "spread", "speedup"}, "gradex_cost": {"
 MORE |= {"gradex_selection": {"target_loss_trained", "selected_noise", "selected_tasks"}}
 MORE |= {"gradex_approximation": {"first_order_error", "zero_order_error"}}
 ESTIMATES = ("gradex", "gradient", "representation")
-CHOICES = ("gradex_ensemble", "gradex_forward", "gradex_backward", "retrain_forward")
+CHOICES = ("gradex_tasks", "gradex_ensemble", "gradex_forward", "gradex_backward", "retrain_forward")
 OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them
     "loss_masking": ("add_clean", "filter_once", "finetune_after", "no_mask", *[f"mask_{what}" for what in MASKS], "weigh_examples"),
     "complementarity_mt": ("domain_classifier_src", "domain_classifier_tgt"),
