@@ -127,7 +127,11 @@ def count_tokens(pool: Pool, objective: Objective) -> int:
 def _load(folder: Path, origin: Origin) -> Features:
     record = read_record(folder)
     origin.check(record, folder)
+    if not (folder / FILE).is_file():
+        raise InputError(f"{folder}: {FILE} is missing; delete that folder, and its features are made again")
     arrays = load_file(folder / FILE)
+    if len(arrays["outputs"]) != record["units"] or arrays["values"].shape[0] != record["units"]:
+        raise InputError(f"{folder}: features of {len(arrays['outputs'])} units, not of {record['units']}; delete that folder")
     return Features(arrays["values"], arrays["outputs"], Work(record["seconds"], record["flops"]))
 
 

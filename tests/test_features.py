@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from task_lab import TaskLab
 
 from dsel import features
@@ -109,6 +110,19 @@ def test_a_gradient_that_is_not_finite_names_its_unit(tasks: TaskLab, tmp_path: 
     with pytest.raises(InputError, match=rf"the gradient of task .*, id '{unit}' is not finite \(4 such units"):
         make(tasks, [pool], Store(tmp_path), load=lambda: model)
     assert not list(tmp_path.glob("features-*/done.json"))
+
+
+@pytest.mark.parametrize(("lost", "said"), [("all", "is missing"), ("rows", "features of 3 units, not of 5")])
+def test_lost_features_are_an_error(tasks: TaskLab, tmp_path: Path, lost: str, said: str) -> None:
+    """Trap: the released code passes over files that are not there."""
+    make(tasks, [tasks.source.take(np.arange(5))], Store(tmp_path))
+    (path,) = tmp_path.glob("features-*/*.safetensors")
+    arrays = load_file(path)
+    path.unlink()
+    if lost == "rows":
+        save_file({name: values[:3] for name, values in arrays.items()}, path)
+    with pytest.raises(InputError, match=said):
+        make(tasks, [tasks.source.take(np.arange(5))], Store(tmp_path))
 
 
 def test_cut_units_are_counted(tasks: TaskLab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dsel.functional.subset_regression import Rows
     from dsel.protocol import Objective
 
+PROBLEMS = ("logistic", "squared")
+HIGHEST = math.log(0.99 / 0.01)  # log odds: a probability counts as .99 at most
 KINDS = ("sparse", "rademacher", "gaussian")
 PROBES = 8  # subsets, of half of the tasks, by which the penalty is chosen
 HELD_OUT = 0.2  # of each task's rows, to choose by
@@ -36,12 +39,15 @@ class GradEx:
     units under it. `evaluate_by="forward"` instead moves the model's parameters along w, to `scale` times their own norm where that is
     given, and measures the target's loss by forward passes.
 
-    `penalty`: null = of `penalties` the one with the lowest loss on rows that are held out of the fit.
+    `problem`: "squared" takes in the place of the logistic loss, in the fit only, the squared distance of the log odds from the highest
+    that they can be (a probability of .99), which has a solution in closed form. `penalty`: null = of `penalties` the one with the lowest
+    loss on rows that are held out of the fit.
     """
 
     dim: int = 256
     kind: str = "sparse"
     num_nonzeros: int = 1
+    problem: str = "logistic"
     penalty: float | None = None
     penalties: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     evaluate_by: str = "linear"
@@ -49,7 +55,7 @@ class GradEx:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, allowed in (("kind", KINDS), ("evaluate_by", ("linear", "forward"))):
+        for key, allowed in (("kind", KINDS), ("problem", tuple(PROBLEMS)), ("evaluate_by", ("linear", "forward"))):
             if getattr(self, key) not in allowed:
                 raise InputError(f"estimator.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
         if self.dim < 1:
@@ -78,19 +84,28 @@ class GradEx:
         penalty = self.penalty or self._choose(rows)
         work = own.work + theirs.work + Work(time.monotonic() - started)
         if self.evaluate_by == "linear":
-            return LinearEstimate(rows, theirs, penalty, work)
+            return LinearEstimate(rows, theirs, penalty, work, self.problem)
         from dsel.functional.gradients import unfreeze
 
         assert context.model is not None
         moved = Moved(unfreeze(context.load(None)), context.objective, target, context.model.context, self.projection, self.scale)
-        return ForwardEstimate(rows, moved, penalty, work)
+        return ForwardEstimate(rows, moved, penalty, work, self.problem)
 
     def _choose(self, rows: Rows) -> float:
         from dsel.functional.subset_regression import choose_penalty
         from dsel.functional.subset_search import random_subsets
 
         probes = random_subsets(rows.num_tasks, max(1, rows.num_tasks // 2), PROBES, self.seed)
-        return choose_penalty(rows, probes, self.penalties, HELD_OUT, self.seed)[0]
+        return choose_penalty(rows, probes, self.penalties, HELD_OUT, self.seed, partial(fit_weights, self.problem))[0]
+
+
+def fit_weights(problem: str, rows: Rows, subsets: Subsets, penalty: float) -> npt.NDArray[np.float64]:
+    """Weights (subset, dim) of the first-order model."""
+    from dsel.functional.subset_regression import fit_logistic, fit_squared
+
+    if problem == "logistic":
+        return fit_logistic(rows, subsets, penalty)
+    return fit_squared(rows, np.full(len(rows.outputs), HIGHEST), subsets, penalty)
 
 
 @dataclass(frozen=True)
@@ -101,12 +116,13 @@ class LinearEstimate:
     target: Features
     penalty: float
     work: Work
+    problem: str = "logistic"
 
     def __call__(self, subsets: Subsets) -> npt.NDArray[np.float64]:
         """(subset, unit of the target)."""
-        from dsel.functional.subset_regression import estimate_losses, fit_logistic
+        from dsel.functional.subset_regression import estimate_losses
 
-        weights = fit_logistic(self.rows, check_subsets(subsets, self.rows.num_tasks), self.penalty)
+        weights = fit_weights(self.problem, self.rows, check_subsets(subsets, self.rows.num_tasks), self.penalty)
         return np.asarray(estimate_losses(weights, self.target.values, self.target.outputs))
 
     def flops(self, num_subsets: int) -> float:
@@ -162,14 +178,13 @@ class ForwardEstimate:
     moved: Moved
     penalty: float
     work: Work
+    problem: str = "logistic"
 
     def __call__(self, subsets: Subsets) -> npt.NDArray[np.float64]:
         """(subset, unit of the target)."""
         import torch
 
-        from dsel.functional.subset_regression import fit_logistic
-
-        weights = fit_logistic(self.rows, check_subsets(subsets, self.rows.num_tasks), self.penalty)
+        weights = fit_weights(self.problem, self.rows, check_subsets(subsets, self.rows.num_tasks), self.penalty)
         return np.stack([self.moved.losses(torch.from_numpy(each)) for each in weights])
 
     def flops(self, num_subsets: int) -> float:

@@ -6,8 +6,9 @@ projected) and weights w that are fitted on a subset's rows. All is float64 insi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from dsel.functional.logistic_regression import chunks, span, to_tensor
 
 Floats = npt.NDArray[np.float64]
 Subsets = npt.NDArray[np.bool_]
+Fit: TypeAlias = "Callable[[Rows, Subsets, float], Floats]"  # weights (subset, dim), as `fit_logistic` gives them
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,14 @@ def estimate_losses(weights: Floats, features: npt.NDArray[np.float32], outputs:
     return logistic_regression.evaluate(weights, features, outputs)
 
 
-def choose_penalty(rows: Rows, subsets: Subsets, path: Sequence[float], held_out_share: float = 0.2, seed: int = 0) -> tuple[float, Floats]:
+def choose_penalty(
+    rows: Rows, subsets: Subsets, path: Sequence[float], held_out_share: float = 0.2, seed: int = 0, fit: Fit | None = None
+) -> tuple[float, Floats]:
     """The penalty of `path` with the least logistic loss of rows that were not fitted, and that loss for each (penalty,).
 
     Of each task, this share of the rows (one at least, but never all) is held out; the loss is the mean over the held-out rows of a
-    subset's tasks, then over subsets. Ties go to the larger penalty. Errors: an empty path, a subset of whose rows none can be held out.
+    subset's tasks, then over subsets. `fit` (None: `fit_logistic`) makes the weights. Ties go to the larger penalty. Errors: an empty
+    path, a subset of whose rows none can be held out.
     """
     if not len(path) or not all(penalty > 0 for penalty in path):
         raise InputError(f"penalties={list(path)}: give one or more numbers above 0")
@@ -128,7 +133,7 @@ def choose_penalty(rows: Rows, subsets: Subsets, path: Sequence[float], held_out
         raise InputError(f"subset {np.argmin(num_held)}: its tasks have one row each, so none can be held out; give a single penalty")
     shares, losses = subsets[:, task] / num_held[:, None], []
     for penalty in path:
-        estimates = estimate_losses(fit_logistic(fitted, subsets, penalty), rows.features[held], rows.outputs[held])
+        estimates = estimate_losses((fit or fit_logistic)(fitted, subsets, penalty), rows.features[held], rows.outputs[held])
         losses.append(float((shares * estimates).sum(1).mean()))
     best = max(penalty for penalty, loss in zip(path, losses, strict=True) if loss == min(losses))
     return best, np.array(losses)

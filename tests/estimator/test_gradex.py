@@ -121,10 +121,22 @@ def test_without_the_offset_it_would_be_wrong() -> None:
     assert np.abs(without - truth).min() > 1e-3  # a thousand times what the right one is off
 
 
+def test_the_squared_problem_in_closed_form() -> None:
+    rows, target = linear_problem()
+    subsets = random_subsets(6, 3, 5, 0)
+    found = LinearEstimate(rows, target, 1e-2, Work(), "squared")(subsets)
+    for mask, losses in zip(subsets, found, strict=True):
+        chosen = mask[rows.task]
+        x, rest = rows.features[chosen].astype(np.float64), np.log(99.0) - rows.outputs[chosen]
+        w = np.linalg.solve(x.T @ x / len(x) + 1e-2 * np.eye(x.shape[1]), x.T @ rest / len(x))
+        np.testing.assert_allclose(losses, np.logaddexp(0, -(target.outputs + target.values.astype(np.float64) @ w)), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "key"),
     [
         ({"kind": "hadamard"}, "estimator.kind='hadamard'"),
+        ({"problem": "hinge"}, "estimator.problem='hinge'"),
         ({"evaluate_by": "hand"}, "estimator.evaluate_by='hand'"),
         ({"dim": 0}, "estimator.dim=0"),
         ({"penalty": 0.0}, "estimator.penalty=0.0"),
