@@ -154,7 +154,7 @@ def measure_run(size: Size) -> list[Row]:
     """Estimating beside training, end to end."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "dsel.run", "experiment=gradex_estimate", "hydra.mode=RUN", "arm=gradex", "seed=0", *size.run]
-        command += [f"phases.judge.num_subsets={size.trained}", f"paths.outputs={folder}"]
+        command += [f"phases.judge.num_subsets={size.trained}", "phases.judge.num_repeated=0", f"paths.outputs={folder}"]
         subprocess.run(command, check=True, stdout=sys.stderr, env=dict(os.environ))
         (result,) = Path(folder, "runs").rglob("result.json")
         found = json.loads(result.read_text())

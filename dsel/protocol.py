@@ -336,6 +336,6 @@ class Context:
     tokenize: Callable[[Pool], Pool]
     tokenizer: PreTrainedTokenizerBase | None
     model: Model | None
-    fine_tune: Callable[[Pool, Pool], FineTuned]  # a copy of the newest model on the first pool; losses on the units of the second
+    fine_tune: Callable[..., FineTuned]  # (pool, target, repeat=0): a copy of the newest model on pool; losses on the target's units
     features: Callable[[Sequence[Pool], Projection], Features]  # of all units of the pools, under the newest model
     scores: Scores | None = None

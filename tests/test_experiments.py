@@ -38,7 +38,7 @@ SUMS = [
     "steps.retrain=2", "steps.total=4", "trainer=debug",
 ]  # fmt: skip
 TASKS = [*SUMS, "model.num_layers=1", "model.dim=16", "model.vocab_size=300"]
-JUDGED = ["phases.judge.num_subsets=3", "phases.judge.num_estimated=4"]
+JUDGED = ["phases.judge.num_subsets=3", "phases.judge.num_estimated=4", "phases.judge.num_repeated=1"]
 SMALL |= {
     "gradex_estimate": [*TASKS, *JUDGED],
     "gradex_cost": [*[key for key in TASKS if "num_clean" not in key], *JUDGED],

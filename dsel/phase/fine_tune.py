@@ -26,20 +26,21 @@ NAME = "fine_tune"  # of all such trainings: their random draws are not the phas
 LOSSES = "losses.npy"
 
 
-def fine_tune(train: Train, state: State, world: World, pool: Pool, target: Pool) -> FineTuned:
+def fine_tune(train: Train, state: State, world: World, pool: Pool, target: Pool, repeat: int = 0) -> FineTuned:
     """A copy of the newest model trained on `pool` as `train` says (steps, batch size, schedule, optimizer), and its losses on the units of
-    `target`, log(1 + exp(-log odds)). All that are asked for in one run see their batches in the same random order of places."""
+    `target`, log(1 + exp(-log odds)). All of one number `repeat` draw alike what is random in training, such as the order."""
     start = state.checkpoint_of(None)
     if start is None:
         raise InputError(f"phases.{world.name}: fine-tuning begins with a trained model; put a train phase before it in pipeline")
-    key = fingerprint(start.name, repr(train), pool.fingerprint, target.fingerprint, world.seed)
+    name = f"{NAME} {repeat}"
+    key = fingerprint(start.name, repr(train), pool.fingerprint, target.fingerprint, world.seed, name)
 
     def build(folder: Path) -> Mapping[str, Any]:
         from dsel.functional.unit_outputs import logistic_losses, unit_outputs
 
         assert world.model is not None
         started = time.monotonic()
-        model, flops = fine_tuned_model(train, start, replace(world, name=NAME), pool)
+        model, flops = fine_tuned_model(train, start, replace(world, name=name), pool)
         np.save(folder / LOSSES, logistic_losses(unit_outputs(model, world.objective, target.table, world.model.context)))
         flops += 2.0 * sum(p.numel() for p in model.parameters()) * count_tokens(target, world.objective)
         return {"seconds": time.monotonic() - started, "flops": flops}

@@ -31,7 +31,8 @@ Floats = npt.NDArray[np.float64]
 class Judge:
     """Fine-tunes the newest model on `num_subsets` random subsets of a share `share` of the tasks, as `tune` says, and measures
 
-    - `relative_error` of the estimated loss on the target sample, beside `spread`, the error of who always says their mean;
+    - `relative_error` of the estimated loss on the target sample, beside `spread`, the error of who always says their mean, and
+      `repeat_error`, that of a second training on the same subset with its batches in another order (of `num_repeated` subsets);
     - `spearman`, `pearson` over subsets, `spearman_test` with the true loss on the target's test documents instead, and `lds`, the mean
       over the target's units of the rank correlation of their own losses (arXiv 2303.14186, equation 4);
     - `speedup`, and `speedup_flops`: of estimating `num_estimated` subsets, gradients included, over training on as many, extrapolated
@@ -46,10 +47,13 @@ class Judge:
     num_subsets: int = 50
     share: float = 0.35
     num_estimated: int = 1000
+    num_repeated: int = 5
 
     def __post_init__(self) -> None:
         if self.num_subsets < 3:
             raise InputError(f"phase judge: num_subsets={self.num_subsets}: a correlation needs at least 3")
+        if self.num_repeated > self.num_subsets:
+            raise InputError(f"phase judge: num_repeated={self.num_repeated}: there are {self.num_subsets} subsets")
         if not 0 < self.share < 1:
             raise InputError(f"phase judge: share={self.share}: must be above 0 and below 1")
 
@@ -58,6 +62,7 @@ class Judge:
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write metrics.json and judged.parquet: `tasks` of each subset, `estimate`, `truth`, `truth_test`."""
+        from dsel.functional.correlation import relative_error
         from dsel.functional.subset_search import random_subsets
 
         source, target, test = (world.tokenized(pool) for pool in (world.corpus.source, world.corpus.target, world.corpus.test))
@@ -67,9 +72,13 @@ class Judge:
         subsets = random_subsets(len(names), size, self.num_subsets, world.seed)
         estimate = self.estimator.fit(source, target, context)
         said = estimate(subsets)
-        true, trained = _train(subsets, source, _join(target, test), context)
+        both = _join(target, test)
+        true, trained = _train(subsets, source, both, context)
         on_target, on_test = true[:, : len(target)], true[:, len(target) :].mean(1)
         metrics = _agreement(said, on_target, on_test)
+        if self.num_repeated:
+            again = _train(subsets[: self.num_repeated], source, both, context, repeat=1)[0][:, : len(target)]
+            metrics["repeat_error"] = relative_error(again.mean(1), on_target[: self.num_repeated].mean(1))
         if self.num_estimated:
             more = random_subsets(len(names), size, self.num_estimated, world.seed + 1)
             metrics |= _speedup(estimate, _time(estimate, more), trained, self.num_subsets, len(more))
@@ -88,13 +97,13 @@ class Judge:
         return state.with_metrics(**json.loads((folder / METRICS).read_text(encoding="utf-8")))
 
 
-def _train(subsets: Subsets, source: Pool, target: Pool, context: Context) -> tuple[Floats, Work]:
+def _train(subsets: Subsets, source: Pool, target: Pool, context: Context, repeat: int = 0) -> tuple[Floats, Work]:
     """True losses (subset, unit of `target`), and what they took."""
     _, numbers = source.tasks()
     found, work = [], Work()
     with progress("judge", len(subsets), "trainings") as bar:
         for mask in subsets:
-            tuned = context.fine_tune(source.take(np.flatnonzero(mask[numbers]), "subset"), target)
+            tuned = context.fine_tune(source.take(np.flatnonzero(mask[numbers]), "subset"), target, repeat)
             found.append(tuned.losses)
             work += tuned.work
             bar.advance(1)

@@ -35,6 +35,7 @@ METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
     ("metrics.near_duplicates", "near-duplicates", 3, "low"),
     ("metrics.relative_error", "relative error", 4, "low"),
     ("metrics.spread", "error of the mean", 4, None),
+    ("metrics.repeat_error", "error of a repeat", 4, None),
     ("metrics.spearman", "Spearman", 3, "high"),
     ("metrics.spearman_test", "Spearman on test", 3, "high"),
     ("metrics.pearson", "Pearson", 3, "high"),

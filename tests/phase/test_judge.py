@@ -24,7 +24,12 @@ from dsel.pipeline import Run
 
 def judge(tasks: TaskLab, name: str, *overrides: str) -> Judge:
     config = task_config(
-        tasks.store.root.parent, f"estimator={name}", "phases.judge.num_subsets=4", "phases.judge.num_estimated=6", *overrides
+        tasks.store.root.parent,
+        f"estimator={name}",
+        "phases.judge.num_subsets=4",
+        "phases.judge.num_estimated=6",
+        "phases.judge.num_repeated=0",
+        *overrides,
     )
     built: Judge = build(config["phases"]["judge"])
     return built
@@ -41,7 +46,7 @@ def test_the_truth_is_that_of_training(tasks: TaskLab, tmp_path: Path) -> None:
     metrics, table, _ = run(judge(tasks, "retrain", "phases.judge.num_estimated=0"), tasks, tmp_path / "a")
     np.testing.assert_array_equal(table["estimate"], table["truth"])
     assert metrics["relative_error"] == 0
-    assert metrics["spearman"] == metrics["pearson"] == pytest.approx(1.0)
+    assert [metrics["spearman"], metrics["pearson"]] == pytest.approx([1.0, 1.0])
     assert metrics["lds"] == pytest.approx(1.0)
     assert "speedup" not in metrics
 
@@ -89,7 +94,9 @@ def test_fine_tuning_is_seeded_and_shared(tasks: TaskLab) -> None:
 
 def test_seconds_count_what_was_found(tmp_path: Path) -> None:
     """A second run that finds all features and trainings on disk states their price all the same."""
-    config = task_config(tmp_path, "phases.judge.num_subsets=3", "phases.judge.num_estimated=3", "estimator.dim=16")
+    config = task_config(
+        tmp_path, "phases.judge.num_subsets=3", "phases.judge.num_estimated=3", "phases.judge.num_repeated=1", "estimator.dim=16"
+    )
     first = Run(config).fold(Store(tmp_path / "artifacts"))
     for path in (tmp_path / "artifacts").glob("judge-*"):
         (path / "done.json").unlink()
@@ -99,7 +106,19 @@ def test_seconds_count_what_was_found(tmp_path: Path) -> None:
     assert second.metrics["spearman"] == first.metrics["spearman"]
 
 
-@pytest.mark.parametrize(("key", "value"), [("num_subsets", 2), ("share", 0.0), ("share", 1.0)])
+def test_a_repeat_differs_by_its_order(tasks: TaskLab, tmp_path: Path) -> None:
+    metrics, table, _ = run(judge(tasks, "gradex", "phases.judge.num_repeated=2"), tasks, tmp_path / "a")
+    names, numbers = tasks.source.tasks()
+    again = []
+    for subset in table["tasks"].to_pylist()[:2]:
+        pool = tasks.source.take(np.flatnonzero(np.isin(np.array(names)[numbers], subset)), "subset")
+        again.append(tasks.context().fine_tune(pool, tasks.target, 1).losses.mean())
+    truth = table["truth"].to_numpy()[:2]
+    assert metrics["repeat_error"] == pytest.approx(np.mean(np.abs(again - truth) / truth))
+    assert metrics["repeat_error"] > 0
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_repeated", 5), ("num_subsets", 2), ("share", 0.0), ("share", 1.0)])
 def test_mistakes_name_their_key(tasks: TaskLab, key: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{key}={value}"):
         replace(judge(tasks, "gradex"), **{key: value})
