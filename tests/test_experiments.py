@@ -76,7 +76,7 @@ MORE["loss_masking_noise"] = MORE["loss_masking_parts"] = MORE["loss_masking"] |
 MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
 MORE |= {"gradex_estimate": {"spearman", "spread", "speedup"}, "gradex_cost": {"relative_error", "speedup", "speedup_flops"}}
 MORE |= {"gradex_selection": {"target_loss_trained", "selected_noise", "selected_tasks"}}
-MORE |= {"gradex_approximation": {"first_order_error", "zero_order_error"}}
+MORE |= {"gradex_approximation": {"first_order_error_0.02", "zero_order_error_0.1", "tuned_distance"}}
 ESTIMATES = ("gradex", "gradient", "representation")
 CHOICES = ("gradex_tasks", "gradex_ensemble", "gradex_forward", "gradex_backward", "retrain_forward")
 OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that has them

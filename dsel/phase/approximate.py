@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,10 +31,11 @@ DIRECTIONS = ("tuned", "gaussian")
 @dataclass(frozen=True)
 class Approximate:
     """Moves the newest model by shares `distances` of its parameters' norm along `num_directions` directions, and measures what becomes of
-    the log odds of at most `num_units` units of the source: mean squared relative error of the first-order approximation
-    (`first_order_error`, over all distances and directions; by distance in the table) and of none (`zero_order_error`). (arXiv 2409.19458)
+    the log odds of at most `num_units` units of the source: mean squared relative errors of the first-order approximation and of none, of
+    which `first_order_error_<distance>` and `zero_order_error_<distance>` are the medians over directions. (arXiv 2409.19458)
 
-    A direction is where fine-tuning goes on a random share `share` of the tasks, as `tune` says ("tuned"), or random ("gaussian").
+    A direction is where fine-tuning goes on a random share `share` of the tasks, as `tune` says ("tuned"; how far that is,
+    `tuned_distance`), or random ("gaussian").
     """
 
     tune: Train
@@ -71,16 +73,19 @@ class Approximate:
         model = unfreeze(load_model(start))
         source = world.tokenized(world.corpus.source)
         outputs = _outputs_on(source, world, self.num_units)
-        rows, flops = [], 0.0
+        rows, flops, lengths = [], 0.0, list[float]()
         with progress(world.name, self.num_directions, "directions") as bar:
             for number in range(self.num_directions):
                 direction, spent = self._direction(number, model, source, start, world)
                 flops += spent
+                lengths.append(_length(direction) / _length(dict(model.named_parameters())))
                 rows += [_row(number, each) for each in linearity_errors(model, outputs, direction, self.distances)]
                 bar.advance(1)
         frame = pl.DataFrame(rows)
         frame.write_parquet(folder / ERRORS)
-        metrics = {f"{name}_error": frame[name].mean() for name in ("first_order", "zero_order")}
+        medians = frame.group_by("distance", maintain_order=True).median()
+        metrics = {f"{name}_error_{row['distance']:g}": row[name] for row in medians.to_dicts() for name in ("first_order", "zero_order")}
+        metrics |= {"tuned_distance": float(np.mean(lengths))} if self.direction == "tuned" else {}
         (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         return {"flops": flops, "parameters": sum(p.numel() for p in model.parameters())}
 
@@ -107,6 +112,10 @@ class Approximate:
         tuned, flops = fine_tuned_model(self.tune, start, replace(world, name=f"{world.name} {number}"), subset)
         there = dict(trainable(tuned))
         return {name: (there[name] - p).detach() for name, p in parameters.items()}, flops
+
+
+def _length(values: Mapping[str, torch.Tensor]) -> float:
+    return math.sqrt(sum(float(value.detach().double().square().sum()) for value in values.values()))
 
 
 def _row(number: int, error: Linearity) -> dict[str, float]:

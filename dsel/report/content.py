@@ -75,7 +75,7 @@ CAPTIONS = {
     "estimates": "A point is a subset of tasks: its estimated loss, and that of a model fine-tuned on it. On the dashed line both are "
     "equal; where there is none, estimates only order subsets.",
     "approximation": "What becomes of outputs when the parameters move: squared relative error of the first-order approximation, and of no "
-    "approximation at all. Means over seeds and directions.",
+    "approximation at all. Medians over seeds and directions.",
     "costs": "Time by phase; phases that cells share are computed once.",
 }
 

@@ -44,8 +44,11 @@ METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
     ("metrics.speedup_flops", "times fewer FLOPs", 1, "high"),
     ("metrics.selected_tasks", "tasks", 1, None),
     ("metrics.selected_noise", "noise selected", 3, "low"),
-    ("metrics.first_order_error", "first-order error", 5, "low"),
-    ("metrics.zero_order_error", "zero-order error", 5, None),
+    ("metrics.first_order_error_0.02", "first-order error at 2 %", 4, "low"),
+    ("metrics.zero_order_error_0.02", "zero-order at 2 %", 4, None),
+    ("metrics.first_order_error_0.1", "first-order error at 10 %", 4, "low"),
+    ("metrics.zero_order_error_0.1", "zero-order at 10 %", 4, None),
+    ("metrics.tuned_distance", "fine-tuned distance", 3, None),
     ("cost.seconds", "seconds", 1, None),
 )
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "·": r"$\cdot$"}

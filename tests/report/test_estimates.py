@@ -80,7 +80,8 @@ def test_a_page_of_estimates(folder: Path) -> None:
 def test_errors_of_the_approximation(tmp_path: Path) -> None:
     for seed in (0, 1):
         rows = [{"direction": k, "distance": d, "first_order": d**4, "zero_order": d**2} for k in range(2) for d in (0.02, 0.1)]
-        write(tmp_path, "gpt2_tiny", seed, {"first_order_error": 5e-5, "zero_order_error": 5e-3}, "approximate", pl.DataFrame(rows),
+        metrics = {"first_order_error_0.02": 5e-5, "zero_order_error_0.02": 5e-3}
+        write(tmp_path, "gpt2_tiny", seed, metrics, "approximate", pl.DataFrame(rows),
               "approximation.parquet")  # fmt: skip
     sweep = read_sweep(tmp_path / "sweep")
     assert len(read_errors(sweep, [])) == 8
@@ -90,7 +91,7 @@ def test_errors_of_the_approximation(tmp_path: Path) -> None:
     assert "with the gradient" in drawn
     assert '"type": "log"' in drawn
     assert content.headline == [
-        "The first-order approximation is best for gpt2_tiny: its squared relative error is 0.0001 ± 0.0000 over 2 seeds."
+        "Moved by 2 %, the first-order approximation is best for gpt2_tiny: its squared relative error is 0.0001 ± 0.0000 over 2 seeds."
     ]
 
 
