@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,31 @@ def test_the_table_over_parts_of_the_mask(tmp_path: Path) -> None:
     losses = {str(cell["label"]): cell["metrics"]["target_loss_trained"] for cell in results(folder)}  # type: ignore[index]
     assert rows[5][1:3] == ["0.0, 0.95", "0, adam"]
     assert rows[5][3] == f"{losses['0, 0.95, adam'] - losses['0, 0.0, adam']:+.3f}".replace("-", "−")
+
+
+NOTEBOOK = {  # as the authors' cells are called: a matrix, the gradients, a function of rows; here it moves nothing
+    "matrix": "matrix_P = np.ones((3, 2))\ngradients_dir = './gradients'",
+    "gradients": "for batch in train_data_loader:\n    model(**batch)\n# torch.autograd.grad(tmp_loss",
+    "estimate": "def first_order_approximation(data_idxes):\n    assert len(data_idxes)\n    return valid_epoch()",
+}
+
+
+@pytest.mark.slow
+def test_the_table_beside_the_released_notebook(tmp_path: Path) -> None:
+    sweep("gradex_estimate", tmp_path, "hydra.mode=RUN", "arm=gradex")
+    notebook = tmp_path / "notebook.ipynb"
+    cells = [{"cell_type": "code", "source": [line + "\n" for line in source.splitlines()]} for source in NOTEBOOK.values()]
+    notebook.write_text(json.dumps({"cells": cells}))
+    (result,) = tmp_path.rglob("result.json")
+    folder = Path(__file__).parent.parent / "experiments" / "gradex_estimate"
+    command = [sys.executable, str(folder / "compare.py"), str(notebook), str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(folder)})
+    assert done.returncode == 0, done.stderr
+    rows = {row[0]: row[1:] for row in ([each.strip() for each in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:])}
+    assert list(rows) == ["truth", "gradex", "gradex, by forward passes", "released notebook", "gradient_cosine"]
+    assert rows["released notebook"][0] == rows["released notebook"][1]  # a model that was not moved
+    assert rows["gradex"][0] != rows["gradex"][1]
+    assert all(float(rows["gradex"][column].replace("\N{MINUS SIGN}", "-")) <= 1 for column in (2, 3))
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
     PYTHONPATH=experiments/gradex_estimate python experiments/gradex_estimate/compare.py NOTEBOOK.ipynb RESULT.json ...
 
 RESULT.json are results of `experiment=gradex_estimate arm=gradex`, a seed each, whose artifacts are still there. Prints, over the seeds:
-estimates for mostly clean and mostly noisy subsets (the notebook's two examples), how well 200 random subsets of 7 groups tell clean groups
-from noisy ones, and the rank correlation with the truth on the run's judged subsets.
+estimates for mostly clean and mostly noisy subsets (the notebook's two examples), how well 200 random subsets, as large as those judged,
+tell clean groups from noisy ones, and the rank correlation with the truth on the run's judged subsets.
 """
 
 from __future__ import annotations
@@ -59,10 +59,8 @@ def compare(result: Path, estimators: Mapping[str, SubsetEstimator]) -> dict[str
     is_noisy = np.array([name.startswith("noisy") for name in names])
     rng = np.random.default_rng(told["seed"])
     mixes = np.stack([mixed(is_noisy, counts, rng) for counts in MIXES.values()])
-    ensemble, own = (
-        random_subsets(len(names), 7, 200, told["seed"]),
-        np.array([np.isin(names, each) for each in judged["tasks"].to_pylist()]),
-    )
+    own = np.array([np.isin(names, each) for each in judged["tasks"].to_pylist()])
+    ensemble = random_subsets(len(names), int(own[0].sum()), 200, told["seed"])
     true = [context.fine_tune(source.take(np.flatnonzero(mask[numbers]), "subset"), target).losses.mean() for mask in mixes]
     found = {"truth": dict(zip(MIXES, map(float, true), strict=True))}
     for label, estimator in estimators.items():
