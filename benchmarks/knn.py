@@ -23,13 +23,13 @@ from overhead import in_turns
 from table import Row, print_json, show
 from threadpoolctl import threadpool_limits
 
+from dsel.context import Context
 from dsel.executor.local import Local
 from dsel.functional.cores import num_cores
 from dsel.functional.faiss_index import FaissIndex
 from dsel.functional.spectrum import unit
 from dsel.phase.score import SHARD_SIZE, map_pool
 from dsel.pool import Pool
-from dsel.protocol import Context
 from dsel.scorer.knn import Knn
 
 VECTOR = "vector"

@@ -13,9 +13,10 @@ from typing import Any
 from dsel import corpus as corpora
 from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
 from dsel.build import build
+from dsel.context import World
 from dsel.error import InputError
 from dsel.pool import Budget
-from dsel.protocol import Phase, Stream, World
+from dsel.protocol import Phase, Stream
 from dsel.state import State
 from dsel.stream import PoolStream
 

@@ -7,7 +7,6 @@ source + target ──> score ──> select ──> train ──> evaluate ─�
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -15,23 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dsel.artifact import Store, fingerprint
-from dsel.corpus import Corpus, Documents
-from dsel.error import InputError
-from dsel.features import Features
+from dsel.corpus import Documents
 from dsel.pool import Budget, Pool
-from dsel.scores import Scores
 from dsel.selection import Selection
 from dsel.sieve import Sieve
 from dsel.state import State
-from dsel.subset import FineTuned, Work
-from dsel.tokens import Side, tokenize
+from dsel.subset import Work
+from dsel.tokens import Side
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from dsel.functional.projection import Projection
+    from dsel.context import Context, World
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -288,54 +283,3 @@ class Executor(Protocol):
         """The results, in the order of the items, no more than a few ahead. `work` is picklable; `sizes`, in `unit`s, are for the
         progress bar."""
         ...
-
-
-@dataclass(frozen=True)
-class World:
-    """What stays the same throughout a run. A phase may look at all of it."""
-
-    name: str  # of the phase that runs now
-    seed: int
-    corpus: Corpus
-    model: Model | None
-    objective: Objective
-    executor: Executor
-    store: Store
-    stream: Stream  # the source as a whole, of which the corpus may hold a sample only
-    tokenizer: PreTrainedTokenizerBase | None
-    tokenizer_key: str
-    config: Mapping[str, Any]  # the run's, resolved, for the record
-
-    def phase_seed(self, purpose: str = "") -> int:
-        """A seed that depends on the run's seed, the phase's name and the purpose only: phases do not shift each other's draws."""
-        return int(fingerprint(self.seed, self.name, purpose)[:8], 16)
-
-    def tokenized(self, pool: Pool) -> Pool:
-        """The pool with its `dsel_tokens` column, computed once. Errors: the run has no model, hence no tokenizer."""
-        if self.tokenizer is None:
-            raise InputError(f"phase {self.name}: needs tokens, but the run has no model; set model=tiny or another one")
-        return tokenize(pool, self.tokenizer, self.objective.sides, self.store, self.tokenizer_key)
-
-
-@dataclass(frozen=True)
-class Context:
-    """All that a method may look at, besides the source and the target.
-
-    `load(name)` gives a phase's trained model, frozen; `load(None)` the newest. `tune(examples, ...)` fine-tunes a copy of the newest
-    on examples, once for all methods that ask for the same; so does `fine_tune`, as the phase's `tune` says. `held_out` are target
-    documents for early stopping. `rng` depends on the seed and on the phase's name only.
-    """
-
-    rng: np.random.Generator
-    seed: int
-    held_out: Pool  # target documents for early stopping, with tokens where there is a model
-    finetune: Pool  # the documents of the fine-tuning phase, likewise
-    objective: Objective
-    load: Callable[[str | None], torch.nn.Module]
-    tune: Callable[..., torch.nn.Module]
-    tokenize: Callable[[Pool], Pool]
-    tokenizer: PreTrainedTokenizerBase | None
-    model: Model | None
-    fine_tune: Callable[..., FineTuned]  # (pool, target, repeat=0): a copy of the newest model on pool; losses on the target's units
-    features: Callable[[Sequence[Pool], Projection], Features]  # of all units of the pools, under the newest model
-    scores: Scores | None = None

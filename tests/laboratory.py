@@ -10,11 +10,11 @@ from made_up_corpus import make_pool
 
 from dsel.artifact import Store
 from dsel.build import build
+from dsel.context import Context, World
 from dsel.phase.score import make_context
 from dsel.phase.train import Train
 from dsel.pipeline import Run
 from dsel.pool import Pool
-from dsel.protocol import Context, World
 from dsel.state import State
 
 

@@ -21,6 +21,7 @@ import zstandard
 
 from dsel import corpus as corpora
 from dsel.artifact import Store
+from dsel.context import Context, World
 from dsel.corpus import Split
 from dsel.executor.local import Local
 from dsel.objective.language_modeling import LanguageModeling
@@ -28,7 +29,7 @@ from dsel.phase.choose import Choose
 from dsel.phase.scan import Scan
 from dsel.phase.write import Write
 from dsel.pool import Budget, Pool
-from dsel.protocol import Context, Executor, FittedScore, Selector, World
+from dsel.protocol import Executor, FittedScore, Selector
 from dsel.selector.by_score import ByScore
 from dsel.state import State
 from dsel.stream import PoolStream

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from dsel import cli
 from dsel.artifact import Store
 from dsel.build import build
+from dsel.context import Context, World
 from dsel.phase.score import make_context
 from dsel.pipeline import Run
 from dsel.pool import Pool
-from dsel.protocol import Context, World
 from dsel.state import State
 
 SMALL = [

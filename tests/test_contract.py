@@ -21,11 +21,12 @@ from made_up_corpus import TARGET_DOMAIN, RandomState, documents, make_pool, per
 from dsel import cli
 from dsel.artifact import Store, fingerprint, hash_module
 from dsel.build import build
+from dsel.context import Context, World
 from dsel.error import InputError
 from dsel.executor.local import Local
 from dsel.phase.score import Score, map_pool
 from dsel.pool import Budget, Pool, fingerprint_table
-from dsel.protocol import Context, FittedScore, Phase, Scorer, Selector, World
+from dsel.protocol import FittedScore, Phase, Scorer, Selector
 from dsel.remote import pack, unpack
 from dsel.scores import Scores
 from dsel.selector.by_score import ByScore

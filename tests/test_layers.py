@@ -3,7 +3,7 @@
 report          cli, run, pipeline, tracking, result          (the program)
                 phase ── training                             (a run's links)
 data   model   scorer   selector   estimator   online   executor          (components, side by side)
-                protocol                                      (the waist)
+                protocol ── context                           (the waist)
 sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective      (values)
 error   artifact   pool   progress   remote   functional      (the ground)
 """
@@ -22,13 +22,14 @@ import dsel
 PACKAGE = Path(dsel.__file__).parent
 GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
 VALUES = {"sieve", "stream", "corpus", "tokens", "scores", "selection", "subset", "features", "state", "objective"}
-WAIST = {"protocol"}
+WAIST = {"protocol", "context"}
 BELOW = GROUND | VALUES | WAIST
 COMPONENTS = {"data", "model", "scorer", "selector", "estimator", "online", "executor"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(VALUES, GROUND | VALUES),
     "protocol": GROUND | VALUES,
+    "context": GROUND | VALUES | {"protocol"},
     **{component: BELOW | {component} for component in COMPONENTS},
     "training": BELOW | {"training"},
     "phase": BELOW | {"training", "phase"},

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from made_up_corpus import make_pool
 from streams import KINDS, Fitted, Length, Rows, Shuffled, encode, select, sentences
 
+from dsel.context import Context
 from dsel.data.files import Files
 from dsel.data.shards import Shards
 from dsel.error import InputError
@@ -23,7 +24,7 @@ from dsel.executor.local import Local
 from dsel.functional.hashing import hash_texts
 from dsel.objective.language_modeling import LanguageModeling
 from dsel.pool import TOKENS, Budget, Pool
-from dsel.protocol import Context, FittedScore, Selection, StreamSelector
+from dsel.protocol import FittedScore, Selection, StreamSelector
 from dsel.scores import Scores
 from dsel.selector.by_score import ByScore
 from dsel.tokens import Tokenize

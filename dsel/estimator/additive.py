@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.pool import Pool
-from dsel.protocol import Context, Estimate
+from dsel.protocol import Estimate
 from dsel.subset import AdditiveEstimate
 
 

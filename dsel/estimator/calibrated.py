@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.pool import Pool
-from dsel.protocol import Context, Estimate, SubsetEstimator, Subsets
+from dsel.protocol import Estimate, SubsetEstimator, Subsets
 from dsel.subset import Work
 
 log = logging.getLogger("dsel")

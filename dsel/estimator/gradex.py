@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.features import Features, count_tokens
 from dsel.pool import Pool
-from dsel.protocol import Context, Estimate, Subsets
+from dsel.protocol import Estimate, Subsets
 from dsel.subset import Work, check_subsets
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from dsel.context import Context
 from dsel.features import count_tokens
 from dsel.pool import Pool
-from dsel.protocol import Context, Estimate
+from dsel.protocol import Estimate
 from dsel.subset import AdditiveEstimate, Work
 
 

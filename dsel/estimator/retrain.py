@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from dsel.context import Context
 from dsel.pool import Pool
 from dsel.progress import progress
-from dsel.protocol import Context, Estimate, Subsets
+from dsel.protocol import Estimate, Subsets
 from dsel.subset import Work, check_subsets
 
 

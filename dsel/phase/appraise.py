@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.functional.divergence import kl_divergence
@@ -25,7 +26,7 @@ from dsel.functional.tally import Domains, Histogram, Lengths, Range, length_edg
 from dsel.phase.chosen import Chosen, Part, read_texts
 from dsel.phase.scored import count_distinct
 from dsel.pool import DOMAIN, TEXT
-from dsel.protocol import Selector, World
+from dsel.protocol import Selector
 from dsel.state import State
 
 QUALITY, SAMPLES = "quality.json", "samples.json"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.phase.fine_tune import fine_tuned_model
 from dsel.phase.train import Train
 from dsel.pool import Pool
 from dsel.progress import progress
-from dsel.protocol import World
 from dsel.state import State
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.functional.best import Best
 from dsel.functional.order import Order
 from dsel.phase.scan import INDEX
 from dsel.phase.scored import Scored, columns_of, count_distinct
 from dsel.pool import Budget, read_table, write_table
-from dsel.protocol import Selector, StreamSelector, World
+from dsel.protocol import Selector, StreamSelector
 from dsel.state import State
 
 CHOSEN, RECORD = "chosen.arrow", "counts.json"

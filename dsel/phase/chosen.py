@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.phase.choose import CHOSEN, RECORD, find_scores
 from dsel.phase.scored import score_values
 from dsel.pool import read_table
-from dsel.protocol import Selector, Stream, StreamSelector, World
+from dsel.protocol import Selector, Stream, StreamSelector
 from dsel.state import State
 
 MOST_OPEN = 256  # files that stay open rather than being opened for each look

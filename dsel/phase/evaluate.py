@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsel.context import World
 from dsel.error import InputError
-from dsel.protocol import World
 from dsel.state import State
 
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsel.artifact import atomic, fingerprint, remove_parts, write_atomic
+from dsel.context import World
 from dsel.error import InputError
 from dsel.pool import ROW, Pool
-from dsel.protocol import World
 from dsel.selection import Selection
 from dsel.state import State
 

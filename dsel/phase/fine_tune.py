@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsel.artifact import fingerprint, read_record
+from dsel.context import World
 from dsel.error import InputError
 from dsel.features import count_tokens
 from dsel.phase.train import Train
 from dsel.pool import Pool
-from dsel.protocol import World
 from dsel.state import State
 from dsel.subset import FineTuned, Work
 

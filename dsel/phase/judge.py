@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsel.context import Context, World
 from dsel.error import InputError
 from dsel.phase.score import make_context
 from dsel.phase.train import Train
 from dsel.pool import Pool
 from dsel.progress import progress
-from dsel.protocol import Context, Estimate, SubsetEstimator, Subsets, World
+from dsel.protocol import Estimate, SubsetEstimator, Subsets
 from dsel.state import State
 from dsel.subset import Work
 

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record
+from dsel.context import World
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
 from dsel.phase.score import Scoring, make_context
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, TOKENS, write_table
-from dsel.protocol import FittedScore, Stream, World
+from dsel.protocol import FittedScore, Stream
 from dsel.sieve import fill_ids
 from dsel.state import State
 from dsel.tokens import Tokenize

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dsel.artifact import fingerprint
+from dsel.context import Context, World
 from dsel.error import InputError
 from dsel.features import Features, make_features
 from dsel.phase.fine_tune import fine_tune
 from dsel.phase.train import Train
 from dsel.pool import TEXT, TOKENS, Pool
-from dsel.protocol import Context, Executor, FittedScore, Scorer, World
+from dsel.protocol import Executor, FittedScore, Scorer
 from dsel.scores import Scores
 from dsel.state import State
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from dsel.context import World
 from dsel.functional.ranking import order_by, precision_recall, roc_auc
 from dsel.phase.score import make_context
 from dsel.phase.train import Train
 from dsel.pool import DOMAIN, NOISE, PLANTED, TASK, TEXT, TOKENS, Budget, Pool
-from dsel.protocol import Selector, World
+from dsel.protocol import Selector
 from dsel.selection import Selection
 from dsel.state import State
 

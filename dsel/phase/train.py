@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.functional.schedule import SCHEDULES
 from dsel.pool import Pool
-from dsel.protocol import OnlineSelector, World
+from dsel.protocol import OnlineSelector
 from dsel.state import State
 
 if TYPE_CHECKING:  # a run that trains nothing builds this phase and need not wait for torch and Lightning

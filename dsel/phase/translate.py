@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.pool import DOMAIN, SRC, TGT, Pool
 from dsel.progress import progress
-from dsel.protocol import World
 from dsel.state import State
 
 if TYPE_CHECKING:

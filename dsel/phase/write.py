@@ -14,12 +14,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsel.context import World
 from dsel.error import InputError
 from dsel.phase.appraise import QUALITY
 from dsel.phase.choose import CHOSEN, RECORD
 from dsel.phase.export import Export, naming
 from dsel.pool import NAME, ROW, read_table, write_table
-from dsel.protocol import Stream, World
+from dsel.protocol import Stream
 from dsel.state import State
 from dsel.stream import PoolStream
 

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.functional.lexical import bm25, document_frequency, inverse_document_frequency
 from dsel.functional.ngrams import Ngrams
 from dsel.pool import TEXT, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 
 
 @dataclass(frozen=True)

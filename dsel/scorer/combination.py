@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.functional.ranking import SampleRank
 from dsel.pool import Pool
-from dsel.protocol import Context, FittedScore, Scorer
+from dsel.protocol import FittedScore, Scorer
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from dsel.context import Context
 from dsel.functional.gradients import mean_gradient, orthogonal_alignment, unfreeze
 from dsel.pool import TOKENS, Pool
-from dsel.protocol import Context, FittedScore, Scorer
+from dsel.protocol import FittedScore, Scorer
 
 
 @dataclass(frozen=True)

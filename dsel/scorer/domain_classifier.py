@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.context import Context
 from dsel.functional.hashing import draw_by_text
 from dsel.functional.ngrams import Ngrams
 from dsel.pool import TEXT, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 
 
 @dataclass(frozen=True)

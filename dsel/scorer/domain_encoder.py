@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.functional.embedding import Encoder, load_encoder
 from dsel.pool import TEXT, TOKENS, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 
 
 @dataclass(frozen=True)

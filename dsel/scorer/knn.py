@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.functional.faiss_index import FaissIndex
 from dsel.functional.nearest import Exact
@@ -17,7 +18,7 @@ from dsel.functional.ngram_vectors import NgramVectors
 from dsel.functional.ngrams import Ngrams
 from dsel.functional.spectrum import Spectrum, unit
 from dsel.pool import TEXT, TOKENS, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 
 Vectors = npt.NDArray[np.float32]
 IndexName = Literal["exact", "flat", "ivf", "hnsw"]

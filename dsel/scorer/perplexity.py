@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from dsel.context import Context
 from dsel.functional.likelihood import document_losses
 from dsel.pool import TOKENS, Pool
-from dsel.protocol import Context, FittedScore, Objective
+from dsel.protocol import FittedScore, Objective
 
 
 @dataclass(frozen=True)

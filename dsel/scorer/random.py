@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.context import Context
 from dsel.functional.ranking import keyed_uniform
 from dsel.pool import ID, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsel.context import Context
 from dsel.pool import Budget, Pool
-from dsel.protocol import Context, SubsetEstimator
+from dsel.protocol import SubsetEstimator
 from dsel.selection import Selection
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.functional.hashing import remix
 from dsel.functional.ranking import gumbel, keyed_gumbel, middle_out, order_by, uniform
 from dsel.pool import TOKENS, Budget, Pool
-from dsel.protocol import Context
 from dsel.selection import Selection
 
 KEEPS = ("top", "bottom", "middle", "sample")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsel.context import Context
 from dsel.pool import Budget, Pool
-from dsel.protocol import Context
 from dsel.selection import Selection
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsel.context import Context
 from dsel.pool import Budget, Pool
-from dsel.protocol import Context, SubsetEstimator
+from dsel.protocol import SubsetEstimator
 from dsel.selection import Selection
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
+from dsel.context import World
 from dsel.functional.likelihood import document_losses
 from dsel.pool import Pool
-from dsel.protocol import World
 
 
 def head_of(pool: Pool, num_tokens: int) -> Pool:

@@ -28,11 +28,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dsel.context import Context
 from dsel.functional.unit_outputs import logistic_losses, unit_outputs
 from dsel.objective.pairs import Pairs
 from dsel.pool import Pool
 from dsel.progress import progress
-from dsel.protocol import Context, Estimate, Subsets
+from dsel.protocol import Estimate, Subsets
 from dsel.subset import Work, check_subsets
 
 CELLS = ("matrix_P = ", "torch.autograd.grad(tmp_loss", "def first_order_approximation(")  # by what stands in them, in order

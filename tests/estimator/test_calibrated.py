@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from task_lab import TaskLab
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.estimator.additive import Additive
 from dsel.estimator.calibrated import Calibrated
 from dsel.estimator.retrain import Retrain
 from dsel.pool import Pool
-from dsel.protocol import Context, Estimate, Subsets
+from dsel.protocol import Estimate, Subsets
 from dsel.subset import Work
 
 

@@ -14,9 +14,10 @@ from command import dsel
 from laboratory import Lab
 from made_up_corpus import make_pool, write_files
 
+from dsel.context import Context
 from dsel.error import InputError
 from dsel.pool import ID, TEXT, TOKENS, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 from dsel.scorer.bm25 import Bm25
 from dsel.scorer.cds import Cds
 from dsel.scorer.combination import Combination

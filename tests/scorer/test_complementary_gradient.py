@@ -10,9 +10,10 @@ import pyarrow as pa
 import torch
 from laboratory import Lab
 
+from dsel.context import Context
 from dsel.functional.gradients import mean_gradient
 from dsel.pool import TEXT, TOKENS, Pool
-from dsel.protocol import Context, FittedScore
+from dsel.protocol import FittedScore
 from dsel.scorer.cds import Cds
 from dsel.scorer.complementary_gradient import BucketScore, ComplementaryGradient
 
