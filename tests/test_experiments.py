@@ -194,7 +194,7 @@ def test_the_table_beside_the_released_notebook(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(folder)})
     assert done.returncode == 0, done.stderr
     rows = {row[0]: row[1:] for row in ([each.strip() for each in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:])}
-    assert list(rows) == ["truth", "gradex", "gradex, by forward passes", "released notebook", "gradient_cosine"]
+    assert list(rows) == ["truth", "gradex", "gradex, moved", "gradex, moved by 2 %", "released notebook", "gradient_cosine"]
     assert rows["released notebook"][0] == rows["released notebook"][1]  # a model that was not moved
     assert rows["gradex"][0] != rows["gradex"][1]
     assert all(float(rows["gradex"][column].replace("\N{MINUS SIGN}", "-")) <= 1 for column in (2, 3))

@@ -78,7 +78,8 @@ def main() -> None:
     notebook, *results = sys.argv[1:]
     estimators: dict[str, SubsetEstimator] = {
         "gradex": GradEx(),
-        "gradex, by forward passes": GradEx(evaluate_by="forward"),
+        "gradex, moved": GradEx(evaluate_by="forward"),
+        "gradex, moved by 2 %": GradEx(evaluate_by="forward", scale=0.02),
         "released notebook": Released(notebook),
         "gradient_cosine": GradientCosine(),
     }
