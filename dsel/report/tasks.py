@@ -85,7 +85,9 @@ def draw_errors(errors: pl.DataFrame, look: Look) -> Chart | None:
     medians = long.group_by(keys, maintain_order=True).agg(pl.col("error").median()).with_columns(pl.col("term").replace_strict(terms))
     x = alt.X("distance:Q", title="distance, share of the parameters' norm", axis=alt.Axis(format="%", grid=False, tickCount=5))
     y = alt.Y("error:Q", title="squared relative error", scale=alt.Scale(type="log"))
-    dash = alt.StrokeDash("term:N", legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=400), sort=list(terms.values()))
+    dash = alt.StrokeDash(
+        "term:N", legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=400), sort=list(terms.values())
+    )
     colour = alt.Color("x_text:N", sort=look.texts, legend=alt.Legend(title=look.x_title, orient="top") if any(look.texts) else None)
     tips = ["series:N", "x_text:N", "term:N", alt.Tooltip("distance:Q", format="%"), alt.Tooltip("error:Q", format=".3g")]
     panels = [
