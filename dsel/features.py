@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
-from dsel.artifact import Store, fingerprint, hash_module, read_record
+from dsel.artifact import Store, fingerprint, read_record
 from dsel.error import InputError
 from dsel.pool import ID, ROW, TASK, TOKENS, Pool
 from dsel.progress import Progress, progress
@@ -23,11 +23,13 @@ from dsel.subset import Work
 if TYPE_CHECKING:
     import torch
 
+    from dsel.context import Context
     from dsel.functional.projection import Projection
     from dsel.protocol import Objective
 
 log = logging.getLogger("dsel")
 
+KINDS = ("sparse", "rademacher", "gaussian")
 FILE = "features.safetensors"
 TOKENS_PER_BATCH = 2048
 
@@ -42,14 +44,43 @@ class Features:
 
 
 @dataclass(frozen=True)
+class ByGradients:
+    """What looks at gradients says how they are projected: to `dim` dimensions, by which `kind` of map and from which `seed`. Who says the
+    same shares the features."""
+
+    dim: int = 256
+    kind: str = "sparse"
+    num_nonzeros: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"estimator.kind={self.kind!r}: must be one of {', '.join(KINDS)}")
+        if self.dim < 1:
+            raise InputError(f"estimator.dim={self.dim}: must be at least 1")
+
+    @property
+    def projection(self) -> Projection:
+        """The map of gradients to `dim` dimensions."""
+        from dsel.functional.projection import Projection
+
+        return Projection(self.kind, self.dim, self.seed, self.num_nonzeros)
+
+    def look(self, source: Pool, target: Pool, context: Context) -> tuple[Features, npt.NDArray[np.int64], Features]:
+        """Of the source's units, task by task; the number of each one's task (unit,); of the target's units."""
+        tasks = list(source.by_task().values())
+        numbers = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
+        return context.features(tasks, self.projection), numbers, context.features([target], self.projection)
+
+
+@dataclass(frozen=True)
 class Origin:
     """What features hang on, besides the units."""
 
-    checkpoint: str  # the name of its folder, in which the fingerprint of all that made it stands, and of the functions used here
+    checkpoint: str  # the name of its folder, in which the fingerprint of all that made it stands, and of this code
     objective: str
     context: int
     projection: str
-    code: str
 
     def check(self, record: dict[str, Any], folder: Path) -> None:
         """Errors: features of something else; the first field that differs is named."""
@@ -71,7 +102,7 @@ def make_features(
 
     Errors: a gradient that is not finite (which unit), saved features of another model or projection (which field).
     """
-    origin = Origin(checkpoint, type(objective).__name__, context, repr(projection), hash_module("dsel.features"))
+    origin = Origin(checkpoint, type(objective).__name__, context, repr(projection))
     model: list[torch.nn.Module] = []  # loaded for the first pool of which nothing is on disk
     found = []
     with progress("features", sum(len(pool) for pool in pools), "units") as bar:

@@ -24,7 +24,7 @@ log = logging.getLogger("dsel")
 
 SHARED_CODE = (
     "dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool",
-    "dsel.data.format", "dsel.data.text", "dsel.sieve",
+    "dsel.data.format", "dsel.data.text", "dsel.sieve", "dsel.features", "dsel.subset", "dsel.phase.fine_tune",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dsel.context import Context
 from dsel.error import InputError
-from dsel.features import Features, count_tokens
+from dsel.features import ByGradients, Features, count_tokens
 from dsel.pool import Pool
 from dsel.protocol import Estimate, Subsets
 from dsel.subset import Work, check_subsets
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 
 PROBLEMS = ("logistic", "squared")
 HIGHEST = math.log(0.99 / 0.01)  # log odds: a probability counts as .99 at most
-KINDS = ("sparse", "rademacher", "gaussian")
 PROBES = 8  # subsets, of half of the tasks, by which the penalty is chosen
 HELD_OUT = 0.2  # of each task's rows, to choose by
 
 
 @dataclass(frozen=True)
-class GradEx:
+class GradEx(ByGradients):
     """The first-order model f + g.w of each unit's log odds, with g the gradient projected to `dim` dimensions: for a subset of tasks w is
     that of the penalised logistic regression with offset f on the subset's units, and the estimate is the logistic loss of the target's
     units under it. `evaluate_by="forward"` instead moves the model's parameters along w, to `scale` times their own norm where that is
@@ -45,43 +44,29 @@ class GradEx:
     loss on rows that are held out of the fit.
     """
 
-    dim: int = 256
-    kind: str = "sparse"
-    num_nonzeros: int = 1
     problem: str = "logistic"
     penalty: float | None = None
     penalties: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     evaluate_by: str = "linear"
     scale: float | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, allowed in (("kind", KINDS), ("problem", tuple(PROBLEMS)), ("evaluate_by", ("linear", "forward"))):
+        super().__post_init__()
+        for key, allowed in (("problem", PROBLEMS), ("evaluate_by", ("linear", "forward"))):
             if getattr(self, key) not in allowed:
                 raise InputError(f"estimator.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
-        if self.dim < 1:
-            raise InputError(f"estimator.dim={self.dim}: must be at least 1")
         if self.penalty is not None and self.penalty <= 0:
             raise InputError(f"estimator.penalty={self.penalty}: must be above 0, or null")
         if self.penalty is None and (not self.penalties or min(self.penalties) <= 0):
             raise InputError(f"estimator.penalties={list(self.penalties)}: must be numbers above 0")
 
-    @property
-    def projection(self) -> Projection:
-        """The map of gradients to `dim` dimensions."""
-        from dsel.functional.projection import Projection
-
-        return Projection(self.kind, self.dim, self.seed, self.num_nonzeros)
-
     def fit(self, source: Pool, target: Pool, context: Context) -> Estimate:
         """Gradients of all units, once; then the penalty."""
         from dsel.functional.subset_regression import Rows
 
-        tasks = list(source.by_task().values())
-        own, theirs = context.features(tasks, self.projection), context.features([target], self.projection)
+        own, numbers, theirs = self.look(source, target, context)
         started = time.monotonic()
-        numbers = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
-        rows = Rows(own.values, own.outputs, numbers, len(tasks))
+        rows = Rows(own.values, own.outputs, numbers, int(numbers[-1]) + 1)
         penalty = self.penalty or self._choose(rows)
         work = own.work + theirs.work + Work(time.monotonic() - started)
         if self.evaluate_by == "linear":
@@ -147,28 +132,15 @@ class Moved:
 
     def losses(self, weights: torch.Tensor) -> npt.NDArray[np.float64]:
         """Of the target's units (unit,) at theta + P w, or at that share of theta's norm; the parameters are as before afterwards."""
-        import torch
-
         from dsel.functional.alignment import trainable
         from dsel.functional.example_gradients import lift
+        from dsel.functional.gradients import moved, norm
         from dsel.functional.unit_outputs import logistic_losses, unit_outputs
 
-        before = {name: p.detach().clone() for name, p in trainable(self.model).items()}
-        steps = lift(self.model, self.projection, weights)
-        factor = 1.0 if self.scale is None else self.scale * _norm(before) / max(_norm(steps), 1e-30)
-        try:
-            with torch.no_grad():
-                for name, parameter in trainable(self.model).items():
-                    parameter.add_(steps[name], alpha=factor)
+        parameters, steps = trainable(self.model), lift(self.model, self.projection, weights)
+        factor = 1.0 if self.scale is None else self.scale * norm(parameters.values()) / max(norm(steps.values()), 1e-30)
+        with moved(parameters, steps, factor):
             return logistic_losses(unit_outputs(self.model, self.objective, self.target.table, self.context))
-        finally:
-            with torch.no_grad():
-                for name, parameter in trainable(self.model).items():
-                    parameter.copy_(before[name])
-
-
-def _norm(values: Mapping[str, torch.Tensor]) -> float:
-    return math.sqrt(sum(float(value.double().square().sum()) for value in values.values()))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from dsel.functional.gradients import moved, norm
+
 Direction = Mapping[str, torch.Tensor]
 """By name of a trainable parameter, a tensor of its shape; one that is missing counts as zeros. Tied parameters stand under their first
 name only."""
@@ -73,18 +75,12 @@ def by_jvp(model: torch.nn.Module, losses: Losses, direction: Direction) -> tupl
 def by_finite_difference(model: torch.nn.Module, losses: Losses, direction: Direction, step: float = 1e-2) -> torch.Tensor:
     """About the same (example, time), by central differences over `step` times the direction scaled to norm 1. Not exact: it wants
     float64, or float32 and a model without dropout. Parameters are as before afterwards."""
-    norm = torch.sqrt(torch.as_tensor(sum(d.double().square().sum() for d in direction.values())))
-    scale = step / float(norm.clamp_min(1e-30))
-    parameters = trainable(model, direction)
-    before = {name: p.detach().clone() for name, p in parameters.items()}
-    sides = []
+    scale = step / max(norm(direction.values()), 1e-30)
+    parameters, sides = trainable(model, direction), []
     with _padding_held(model), torch.no_grad():
         for sign in (1, -1):
-            for name, parameter in parameters.items():
-                parameter.copy_(before[name] + sign * scale * direction[name])
-            sides.append(losses(model))
-        for name, parameter in parameters.items():
-            parameter.copy_(before[name])
+            with moved(parameters, direction, sign * scale):
+                sides.append(losses(model))
     return (sides[0] - sides[1]) / (2 * scale)
 
 

@@ -94,11 +94,7 @@ class Tape:
     def norms(self, batch: int = 0, only: Collection[str] | None = None) -> torch.Tensor:
         """The norm of an example's gradient (example,)."""
         found, rest = _told({name: _squares(own) for name, own in parts_by_name(self.batches[batch].over(only)).items()})
-        num = self.batches[batch].num_examples
-        calls = self.batches[batch].over(rest)
-        for example in range(num if calls else 0):  # layers of unknown kind
-            own_gradient = _gradient(calls, slice(example, example + 1))
-            found.append(torch.nn.functional.one_hot(torch.tensor(example), num) * sum(p.square().sum() for p in own_gradient.values()))
+        found += [own.flatten(1).square().sum(1) for _, own in self.example_gradients(batch, rest)]  # layers of unknown kind
         return _sum(found).sqrt()
 
     def example_gradients(self, batch: int = 0, only: Collection[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:

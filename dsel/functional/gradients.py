@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,26 @@ def unfreeze(model: torch.nn.Module) -> torch.nn.Module:
         if "Sinusoidal" in type(module).__name__:
             module.requires_grad_(False)
     return model
+
+
+def norm(parts: Iterable[torch.Tensor]) -> float:
+    """The length of all together, as one vector."""
+    return math.sqrt(sum(float(part.detach().double().square().sum()) for part in parts))
+
+
+@contextmanager
+def moved(parameters: Mapping[str, torch.Tensor], direction: Mapping[str, torch.Tensor], step: float) -> Iterator[None]:
+    """Inside of `with` the parameters stand `step` times `direction` (by their names) from where they were, and afterwards there again."""
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.add_(direction[name].to(parameter), alpha=step)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(before[name])
 
 
 def mean_gradient(model: torch.nn.Module, objective: Objective, batches: Iterable[Any]) -> torch.Tensor:

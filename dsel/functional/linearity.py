@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
 from dsel.error import InputError
 from dsel.functional.alignment import Direction, by_jvp, trainable
+from dsel.functional.gradients import moved, norm
 
 Outputs = Callable[[torch.nn.Module], torch.Tensor]
 """A number for each example (example,) of some batches under a model, such as its log odds."""
@@ -29,38 +29,24 @@ def linearity_errors(model: torch.nn.Module, outputs: Outputs, direction: Direct
 
     Errors: a direction of length 0.
     """
-    moved = trainable(model, direction)
-    length = _norm([direction[name] for name in moved])
+    parameters = trainable(model, direction)
+    length = norm(direction[name] for name in parameters)
     if length == 0.0:
-        raise InputError(f"linearity: the direction has length 0 over the {len(moved)} trained parameters that it names; draw another one")
-    values, slopes = by_jvp(model, outputs, {name: direction[name] for name in moved})
-    values, unit = values.detach().double(), _norm(list(moved.values())) / length
+        raise InputError(
+            f"linearity: the direction has length 0 over the {len(parameters)} trained parameters that it names; draw another one"
+        )
+    values, slopes = by_jvp(model, outputs, {name: direction[name] for name in parameters})
+    values, unit = values.detach().double(), norm(parameters.values()) / length
     found = []
     for distance in distances:
-        with torch.no_grad(), _moved(moved, direction, distance * unit):
+        with torch.no_grad(), moved(parameters, direction, distance * unit):
             there = outputs(model).double()
         guess = values + distance * unit * slopes.double()
         found.append(Linearity(distance, _error(guess, there, values), _error(values, there, values)))
     return found
 
 
-@contextmanager
-def _moved(parameters: dict[str, torch.nn.Parameter], direction: Direction, step: float) -> Iterator[None]:
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    try:
-        for name, parameter in parameters.items():
-            parameter.add_(direction[name].to(parameter), alpha=step)
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.copy_(before[name])
-
-
 def _error(guess: torch.Tensor, there: torch.Tensor, here: torch.Tensor) -> float:
     """Where both are 0, nothing is wrong."""
     scale = torch.maximum(here.abs(), there.abs()).clamp_min(1e-30)
     return float(((guess - there).abs() / scale).square().mean())
-
-
-def _norm(parts: Sequence[torch.Tensor]) -> float:
-    return float(torch.stack([part.detach().double().square().sum() for part in parts]).sum().sqrt()) if parts else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +62,7 @@ class Approximate:
         """Write metrics.json and approximation.parquet: a row for each direction and distance."""
         import polars as pl
 
-        from dsel.functional.gradients import unfreeze
+        from dsel.functional.gradients import norm, unfreeze
         from dsel.functional.linearity import linearity_errors
         from dsel.training.checkpoint import load_model
 
@@ -78,7 +77,7 @@ class Approximate:
             for number in range(self.num_directions):
                 direction, spent = self._direction(number, model, source, start, world)
                 flops += spent
-                lengths.append(_length(direction) / _length(dict(model.named_parameters())))
+                lengths.append(norm(direction.values()) / norm(model.parameters()))
                 rows += [_row(number, each) for each in linearity_errors(model, outputs, direction, self.distances)]
                 bar.advance(1)
         frame = pl.DataFrame(rows)
@@ -112,10 +111,6 @@ class Approximate:
         tuned, flops = fine_tuned_model(self.tune, start, replace(world, name=f"{world.name} {number}"), subset)
         there = dict(trainable(tuned))
         return {name: (there[name] - p).detach() for name, p in parameters.items()}, flops
-
-
-def _length(values: Mapping[str, torch.Tensor]) -> float:
-    return math.sqrt(sum(float(value.detach().double().square().sum()) for value in values.values()))
 
 
 def _row(number: int, error: Linearity) -> dict[str, float]:
