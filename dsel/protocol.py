@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dsel.corpus import Documents
+from dsel.functional.masks import Subsets
 from dsel.pool import Budget, Pool
 from dsel.selection import Selection
 from dsel.sieve import Sieve
@@ -67,12 +68,9 @@ class StreamSelector(Protocol):
         ...
 
 
-Subsets = npt.NDArray[np.bool_]
-"""Which tasks are trained on (subset, task); tasks are numbered by the order of their names."""
-
-
 class Estimate(Protocol):
-    """What is known of a source and a target, from which any number of subsets can be judged."""
+    """What is known of a source and a target, from which any number of subsets can be judged. Tasks are numbered by the order of their
+    names."""
 
     @property
     def work(self) -> Work:

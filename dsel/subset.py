@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from dsel.error import InputError
+from dsel.functional.masks import Subsets, check_subsets
+from dsel.pool import Pool
+from dsel.progress import progress
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,22 @@ class FineTuned:
     work: Work
 
 
-def check_subsets(subsets: npt.NDArray[np.bool_], num_tasks: int) -> npt.NDArray[np.bool_]:
-    """The masks (subset, task). Errors: of another width, or a subset without a task."""
-    if subsets.ndim != 2 or subsets.shape[1] != num_tasks:
-        raise InputError(f"subsets: a mask has {subsets.shape[-1]} columns, and there are {num_tasks} tasks; give one for each task")
-    empty = np.flatnonzero(~subsets.any(axis=1))
-    if len(empty):
-        raise InputError(f"subsets: number {empty[0]} holds no task ({len(empty)} such subsets); leave it out")
-    return subsets.astype(bool)
+def fine_tune_each(
+    fine_tune: Callable[..., FineTuned], source: Pool, subsets: Subsets, target: Pool, label: str, repeat: int = 0
+) -> list[FineTuned]:
+    """One training for each subset of the source's tasks, as `Context.fine_tune` does it. Errors: as `check_subsets`."""
+    names, numbers = source.tasks()
+    found = []
+    with progress(label, len(subsets), "trainings") as bar:
+        for mask in check_subsets(subsets, len(names)):
+            found.append(fine_tune(source.take(np.flatnonzero(mask[numbers]), "subset"), target, repeat))
+            bar.advance(1)
+    return found
+
+
+def total_work(tuned: Sequence[FineTuned]) -> Work:
+    """Of all of them."""
+    return sum((each.work for each in tuned), Work())
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class AdditiveEstimate:
     affinities: npt.NDArray[np.float64]
     work: Work = Work()
 
-    def __call__(self, subsets: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    def __call__(self, subsets: Subsets) -> npt.NDArray[np.float64]:
         """(subset, 1)."""
         masks = check_subsets(subsets, len(self.affinities)).astype(np.float64)
         losses: npt.NDArray[np.float64] = -(masks @ self.affinities / masks.sum(1))[:, None]

@@ -82,9 +82,9 @@ def test_estimating_leaves_no_trace(estimator: Any, tasks: TaskLab) -> None:
 
 
 def test_wrong_masks_are_refused(estimate: Estimate) -> None:
-    with pytest.raises(InputError, match="a mask has 4 columns, and there are 6 tasks"):
+    with pytest.raises(InputError, match="a subset mask has 4 columns, there are 6 tasks; give one column per task"):
         estimate(np.ones((2, 4), bool))
-    with pytest.raises(InputError, match="subsets: number 1 holds no task"):
+    with pytest.raises(InputError, match="subset 1: holds no task"):
         estimate(np.eye(6, dtype=bool)[[0, 1, 2]] & np.array([[True], [False], [True]]))
 
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from dsel.context import Context
 from dsel.error import InputError
+from dsel.functional.masks import Subsets
 from dsel.pool import Pool
-from dsel.protocol import Estimate, SubsetEstimator, Subsets
-from dsel.subset import Work
+from dsel.protocol import Estimate, SubsetEstimator
+from dsel.subset import Work, fine_tune_each, total_work
 
 log = logging.getLogger("dsel")
 
@@ -40,16 +41,16 @@ class Calibrated:
         from dsel.functional.subset_search import random_subsets
 
         inner = self.estimator.fit(source, target, context)
-        names, numbers = source.tasks()
+        names, _ = source.tasks()
         subsets = random_subsets(len(names), max(1, round(self.share * len(names))), self.num_subsets, self.seed + 1000 * context.seed)
-        tuned = [context.fine_tune(source.take(np.flatnonzero(mask[numbers]), "subset"), target) for mask in subsets]
+        tuned = fine_tune_each(context.fine_tune, source, subsets, target, "calibrate")
         said, true = inner(subsets).mean(1), np.array([each.losses.mean() for each in tuned])
         slope = float(np.cov(said, true)[0, 1] / np.var(said, ddof=1)) if np.ptp(said) > 0 else 0.0
         if slope <= 0:
             log.warning(
                 "estimator calibrated: over %d real trainings the estimate does not rise with the loss (slope %.3g)", len(tuned), slope
             )
-        return CalibratedEstimate(inner, slope, float(true.mean() - slope * said.mean()), sum((each.work for each in tuned), Work()))
+        return CalibratedEstimate(inner, slope, float(true.mean() - slope * said.mean()), total_work(tuned))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from dsel.context import Context
 from dsel.error import InputError
 from dsel.features import ByGradients, Features, count_tokens
+from dsel.functional.masks import Subsets
 from dsel.pool import Pool
-from dsel.protocol import Estimate, Subsets
-from dsel.subset import Work, check_subsets
+from dsel.protocol import Estimate
+from dsel.subset import Work
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +109,7 @@ class LinearEstimate:
         """(subset, unit of the target)."""
         from dsel.functional.subset_regression import estimate_losses
 
-        weights = fit_weights(self.problem, self.rows, check_subsets(subsets, self.rows.num_tasks), self.penalty)
+        weights = fit_weights(self.problem, self.rows, subsets, self.penalty)
         return np.asarray(estimate_losses(weights, self.target.values, self.target.outputs))
 
     def flops(self, num_subsets: int) -> float:
@@ -157,7 +158,7 @@ class ForwardEstimate:
         """(subset, unit of the target)."""
         import torch
 
-        weights = fit_weights(self.problem, self.rows, check_subsets(subsets, self.rows.num_tasks), self.penalty)
+        weights = fit_weights(self.problem, self.rows, subsets, self.penalty)
         return np.stack([self.moved.losses(torch.from_numpy(each)) for each in weights])
 
     def flops(self, num_subsets: int) -> float:

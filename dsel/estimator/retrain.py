@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dsel.context import Context
+from dsel.functional.masks import Subsets
 from dsel.pool import Pool
-from dsel.progress import progress
-from dsel.protocol import Estimate, Subsets
-from dsel.subset import Work, check_subsets
+from dsel.protocol import Estimate
+from dsel.subset import Work, fine_tune_each
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,9 @@ class RetrainEstimate:
 
     def __call__(self, subsets: Subsets) -> npt.NDArray[np.float64]:
         """(subset, unit of the target)."""
-        names, numbers = self.source.tasks()
-        found = []
-        with progress("subsets", len(subsets), "trainings") as bar:
-            for mask in check_subsets(subsets, len(names)):
-                tuned = self.context.fine_tune(self.source.take(np.flatnonzero(mask[numbers]), "subset"), self.target)
-                self.spent.append(tuned.work)
-                found.append(tuned.losses)
-                bar.advance(1)
-        return np.stack(found)
+        tuned = fine_tune_each(self.context.fine_tune, self.source, subsets, self.target, "subsets")
+        self.spent.extend(each.work for each in tuned)
+        return np.stack([each.losses for each in tuned])
 
     def flops(self, num_subsets: int) -> float:
         """So many times the mean of those that were trained; 0 before the first."""

@@ -17,9 +17,9 @@ import torch
 from dsel.error import InputError
 from dsel.functional import logistic_regression
 from dsel.functional.logistic_regression import chunks, span, to_tensor
+from dsel.functional.masks import Subsets, check_subsets
 
 Floats = npt.NDArray[np.float64]
-Subsets = npt.NDArray[np.bool_]
 Fit: TypeAlias = "Callable[[Rows, Subsets, float], Floats]"  # weights (subset, dim), as `fit_logistic` gives them
 
 
@@ -59,14 +59,7 @@ class Rows:
 
     def shares(self, subsets: Subsets) -> Floats:
         """What each row of a task weighs in each subset's mean (subset, task). Errors: a subset without tasks, a mask of another width."""
-        subsets = np.asarray(subsets)
-        if subsets.ndim != 2 or subsets.dtype != np.bool_:
-            raise InputError(f"subset masks: {subsets.dtype} of shape {subsets.shape}; expected bool (subset, task)")
-        if subsets.shape[1] != self.num_tasks:
-            raise InputError(f"a subset mask has {subsets.shape[1]} columns, there are {self.num_tasks} tasks; give one column per task")
-        empty = np.flatnonzero(~subsets.any(1))
-        if len(empty):
-            raise InputError(f"subset {empty[0]}: holds no task ({len(empty)} subsets in all); leave it out")
+        subsets = check_subsets(subsets, self.num_tasks)
         num_rows = np.bincount(self.task, minlength=self.num_tasks)
         shares: Floats = subsets / (subsets @ num_rows)[:, None]
         return shares

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dsel.error import InputError
+from dsel.functional.masks import Subsets
 
 Floats = npt.NDArray[np.float64]
-Subsets = npt.NDArray[np.bool_]
 Evaluate = Callable[[Subsets], Floats]
 """Losses (subset,) of subsets (subset, task)."""
 

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from dsel.context import Context, World
 from dsel.error import InputError
+from dsel.functional.masks import Subsets
 from dsel.phase.score import make_context
 from dsel.phase.train import Train
 from dsel.pool import Pool
-from dsel.progress import progress
-from dsel.protocol import Estimate, SubsetEstimator, Subsets
+from dsel.protocol import Estimate, SubsetEstimator
 from dsel.state import State
-from dsel.subset import Work
+from dsel.subset import Work, fine_tune_each, total_work
 
 METRICS, JUDGED = "metrics.json", "judged.parquet"
 Floats = npt.NDArray[np.float64]
@@ -100,15 +100,8 @@ class Judge:
 
 def _train(subsets: Subsets, source: Pool, target: Pool, context: Context, repeat: int = 0) -> tuple[Floats, Work]:
     """True losses (subset, unit of `target`), and what they took."""
-    _, numbers = source.tasks()
-    found, work = [], Work()
-    with progress("judge", len(subsets), "trainings") as bar:
-        for mask in subsets:
-            tuned = context.fine_tune(source.take(np.flatnonzero(mask[numbers]), "subset"), target, repeat)
-            found.append(tuned.losses)
-            work += tuned.work
-            bar.advance(1)
-    return np.stack(found), work
+    tuned = fine_tune_each(context.fine_tune, source, subsets, target, "judge", repeat)
+    return np.stack([each.losses for each in tuned]), total_work(tuned)
 
 
 def _join(first: Pool, second: Pool) -> Pool:

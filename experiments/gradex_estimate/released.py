@@ -29,12 +29,13 @@ import numpy.typing as npt
 import torch
 
 from dsel.context import Context
+from dsel.functional.masks import Subsets, check_subsets
 from dsel.functional.unit_outputs import logistic_losses, unit_outputs
 from dsel.objective.pairs import Pairs
 from dsel.pool import Pool
 from dsel.progress import progress
-from dsel.protocol import Estimate, Subsets
-from dsel.subset import Work, check_subsets
+from dsel.protocol import Estimate
+from dsel.subset import Work
 
 CELLS = ("matrix_P = ", "torch.autograd.grad(tmp_loss", "def first_order_approximation(")  # by what stands in them, in order
 BATCH = 64  # theirs

@@ -14,8 +14,9 @@ from dsel.error import InputError
 from dsel.estimator.additive import Additive
 from dsel.estimator.calibrated import Calibrated
 from dsel.estimator.retrain import Retrain
+from dsel.functional.masks import Subsets
 from dsel.pool import Pool
-from dsel.protocol import Estimate, Subsets
+from dsel.protocol import Estimate
 from dsel.subset import Work
 
 
