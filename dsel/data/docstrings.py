@@ -19,17 +19,24 @@ def harvest(files: Sequence[tuple[str, str]]) -> list[list[Docstring]]:
 
 def parse(source: bytes, module: str) -> list[Docstring]:
     """The docstrings in `source`, none where it does not parse; functions inside functions are left out."""
-    if b'"""' not in source and b"'''" not in source:
-        return []  # no docstring of more than one line: not worth parsing
-    try:
-        with warnings.catch_warnings():  # other people's invalid escapes are none of the user's business
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # templates, null bytes, Python 2, deep nesting
+    tree = parse_tree(source)
+    if tree is None:
         return []
     found = [(module, 0, ast.get_docstring(tree, clean=False))]
     found += [(name, node.lineno, ast.get_docstring(node, clean=False)) for name, node in _definitions(tree.body, module)]
-    return [(name, line, _clean(text)) for name, line, text in sorted(found, key=lambda f: f[1]) if text]
+    return [(name, line, clean(text)) for name, line, text in sorted(found, key=lambda f: f[1]) if text]
+
+
+def parse_tree(source: bytes) -> ast.Module | None:
+    """The syntax tree; None where it does not parse, or where it is not worth it: no docstring of more than one line."""
+    if b'"""' not in source and b"'''" not in source:
+        return None
+    try:
+        with warnings.catch_warnings():  # other people's invalid escapes are none of the user's business
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # templates, null bytes, Python 2, deep nesting
+        return None
 
 
 def _definitions(body: Sequence[ast.AST], prefix: str) -> Iterator[tuple[str, Definition]]:
@@ -43,6 +50,6 @@ def _definitions(body: Sequence[ast.AST], prefix: str) -> Iterator[tuple[str, De
             yield from _definitions(list(ast.iter_child_nodes(node)), prefix)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """The text without indentation; half surrogate pairs, which no file can hold, become question marks."""
     return cleandoc(text).strip().encode("utf-8", "replace").decode()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dsel.data.docstrings import Definition
+from dsel.data.docstrings import Definition, clean, parse_tree
 
 KINDS = ("class", "function", "method", "module")
 FEWEST_WORDS = 4  # of a summary
@@ -44,16 +43,11 @@ class Documented(NamedTuple):
 
 def parse(source: bytes, module: str, package: str) -> Iterator[Documented]:
     """What has a docstring of a few words in `source`; nothing where it does not parse."""
-    if b'"""' not in source and b"'''" not in source:
-        return
-    try:
-        with warnings.catch_warnings():  # other people's invalid escapes are none of the user's business
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # templates, null bytes, Python 2, deep nesting
+    tree = parse_tree(source)
+    if tree is None:
         return
     for kind, name, node in ("module", module, tree), *_definitions(tree.body, module, "function"):
-        text = (ast.get_docstring(node) or "").strip().encode("utf-8", "replace").decode()
+        text = clean(ast.get_docstring(node, clean=False) or "")
         doc = Documented(package, kind, name, text, " ".join(text.partition("\n\n")[0].split()), *_signature(node))
         if len(doc.words) >= FEWEST_WORDS:
             yield doc

@@ -16,7 +16,7 @@ from dsel.data.files import FILE
 from dsel.data.format.file import beside, find_files, hash_file, parse, places, read_bytes, split_name
 from dsel.data.format.rows import Rows
 from dsel.data.tasks import add_second, expose, is_blank, make_documents, restore
-from dsel.data.text import Columns, check_options, show, without
+from dsel.data.text import Columns, check_limits, check_options, show, without
 from dsel.error import InputError
 from dsel.pool import DOMAIN, ROW, TASK
 from dsel.sieve import Bad, OnBadRow, Sieve
@@ -51,9 +51,7 @@ class TaskFiles:
 
     def __post_init__(self) -> None:
         check_options(self.on_bad_row, 0)
-        for key in ("max_per_task", "max_target"):
-            if (limit := getattr(self, key)) is not None and limit < 1:
-                raise InputError(f"data.{key}={limit}: must be above 0, or null for no limit")
+        check_limits(vars(self))
         if self.src_column == self.tgt_column:
             raise InputError(f"data.tgt_column={self.tgt_column}: is data.src_column as well; name the column of the answers")
         if self.target_split is not None and self.split_column is None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from dsel.corpus import Documents
 from dsel.data.format.file import hash_file
 from dsel.data.tasks import add_second, expose, make_documents, put
-from dsel.data.text import Columns, check_options, without
+from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError
 from dsel.pool import ROW, SRC, TEXT, TGT
 from dsel.sieve import Bad, OnBadRow, Sieve
@@ -45,9 +45,7 @@ class TaskHub:
 
     def __post_init__(self) -> None:
         check_options(self.on_bad_row, 0)
-        for key in ("max_per_task", "max_target"):
-            if (limit := getattr(self, key)) is not None and limit < 1:
-                raise InputError(f"data.{key}={limit}: must be above 0, or null for no limit")
+        check_limits(vars(self))
         if not isinstance(self.target, str):
             raise InputError(f"target={self.target!r}: data=task_hub needs one dataset's name; for files use data=task_files")
         given = [self.source] if isinstance(self.source, str) else self.source

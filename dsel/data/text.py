@@ -110,7 +110,7 @@ def check_options(on_bad_row: str, min_characters: int) -> None:
 
 def check_limits(options: Mapping[str, Any]) -> None:
     """Errors: a limit that leaves nothing, or cuts texts below what `min_characters` asks for."""
-    for key in ("max_documents", "max_target", "max_characters", "num_workers"):
+    for key in ("max_documents", "max_per_task", "max_target", "max_characters", "num_workers"):
         value = options.get(key)
         if value is not None and value < 1:
             raise InputError(f"data.{key}={value}: must be above 0, or null for no limit")

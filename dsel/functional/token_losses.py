@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from dsel.functional.blocks import IGNORE
+
+
+def close_up(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Rows (batch, time) of the parts, each padded at its end, as one text: each begins where the one before ends."""
+    apart = torch.cat(list(parts), 1)
+    padding = apart == IGNORE
+    text = apart.gather(1, padding.to(torch.int8).argsort(dim=1, stable=True))
+    return text[:, : int((~padding).sum(1).max())]
+
+
+def losses_from(logits: torch.Tensor, first: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """As `token_losses`, of logits (batch, longer time, vocabulary) of which a row's labels begin at its place `first` (batch, 1)."""
+    at = (first + torch.arange(labels.shape[1], device=labels.device)).clamp_max(logits.shape[1] - 1)
+    return token_losses(logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1])), labels, smoothing)
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:

@@ -29,19 +29,14 @@ class Cloze(Translation):
         config has no mask token."""
         import torch
 
-        from dsel.functional.token_losses import token_losses
+        from dsel.functional.token_losses import close_up, losses_from
 
         labels, (mask, end) = batch.target[:, 1:], _mask_and_end(model)
         masks, ends = torch.full_like(labels, mask).where(labels != IGNORE, IGNORE), labels.new_full((len(labels), 1), end)
-        apart = torch.cat([batch.source, masks, ends], 1)
-        padding = apart == IGNORE
-        text = apart.gather(1, padding.to(torch.int8).argsort(dim=1, stable=True))  # answers begin where their questions end
-        text = text[:, : int((~padding).sum(1).max())]
+        text = close_up([batch.source, masks, ends])
         logits = model(input_ids=text.clamp_min(0), attention_mask=(text != IGNORE).long()).logits
         questions = (batch.source != IGNORE).sum(1, keepdim=True)
-        at = (questions + torch.arange(labels.shape[1], device=text.device)).clamp_max(text.shape[1] - 1)
-        answers = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))
-        return token_losses(answers, labels, smoothing)
+        return losses_from(logits, questions, labels, smoothing)
 
 
 def _mask_and_end(model: torch.nn.Module) -> tuple[int, int]:

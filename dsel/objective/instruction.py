@@ -23,17 +23,10 @@ class Instruction(Translation):
 
     def token_losses(self, model: torch.nn.Module, batch: Pairs, smoothing: float = 0.0) -> torch.Tensor:
         """Negative log likelihood (batch, time) in nats of an answer's tokens 1.. given the question and those before; 0 at padding."""
-        import torch
-
-        from dsel.functional.token_losses import token_losses
+        from dsel.functional.token_losses import close_up, losses_from
 
         labels = batch.target[:, 1:]
-        apart = torch.cat([batch.source, labels], 1)
-        padding = apart == IGNORE
-        text = apart.gather(1, padding.to(torch.int8).argsort(dim=1, stable=True))  # answers begin where their questions end
-        text = text[:, : int((~padding).sum(1).max())]
+        text = close_up([batch.source, labels])
         logits = model(input_ids=text.clamp_min(0), use_cache=False).logits  # right padding needs no mask under causal attention
         questions = (batch.source != IGNORE).sum(1, keepdim=True)
-        at = (questions - 1 + torch.arange(labels.shape[1], device=text.device)).clamp_max(text.shape[1] - 1)
-        answers = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))
-        return token_losses(answers, labels, smoothing)
+        return losses_from(logits, questions - 1, labels, smoothing)

@@ -108,10 +108,11 @@ def gather(sweep: Sweep) -> Content:
         "approximation": draw_errors(read_errors(sweep, problems), look),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
+    judged = task_headline(sweep)
     drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
     return Content(
         sweep,
-        task_headline(sweep) + (headline(sweep) if has_target_loss(sweep.frame) or not task_headline(sweep) else []),
+        [*judged, *(headline(sweep) if has_target_loss(sweep.frame) or not judged else [])],
         make_table(sweep),
         drawn,
         _crossings(curves["continue"]),
