@@ -76,14 +76,12 @@ SMALL_SCORER = {
 }
 
 
-def tiny_config(source: Path, target: Path, outputs: Path, *overrides: str, experiment: str | None = "demo") -> dict[str, Any]:
-    """The resolved config that `dsel experiment=... overrides` would run, made small."""
+def resolve(overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved config of `dsel` with these overrides."""
     cli.register_resolvers()
-    chosen = [] if experiment is None else [f"experiment={experiment}"]
-    files = [f"source={source}", f"target={target}", f"paths.outputs={outputs}"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("config", overrides=[*chosen, *TINY, *files, *overrides], return_hydra_config=True)
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
     try:
@@ -93,6 +91,14 @@ def tiny_config(source: Path, target: Path, outputs: Path, *overrides: str, expe
     finally:
         HydraConfig.instance().cfg = before
         GlobalHydra.instance().clear()
+    return resolved
+
+
+def tiny_config(source: Path, target: Path, outputs: Path, *overrides: str, experiment: str | None = "demo") -> dict[str, Any]:
+    """The resolved config that `dsel experiment=... overrides` would run, made small."""
+    chosen = [] if experiment is None else [f"experiment={experiment}"]
+    files = [f"source={source}", f"target={target}", f"paths.outputs={outputs}"]
+    resolved = resolve([*chosen, *TINY, *files, *overrides])
     given = {override.split("=")[0].lstrip("+") for override in overrides}
     if "scorer.num_steps" not in given:
         _shrink(resolved["scorer"], SMALL_SCORER)

@@ -6,12 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from made_up_corpus import resolve
 
-from dsel import cli
 from dsel.artifact import Store
 from dsel.build import build
 from dsel.context import Context, World
@@ -29,21 +25,7 @@ SMALL = [
 
 def task_config(outputs: Path, *overrides: str, experiment: str = "gradex_estimate") -> dict[str, Any]:
     """The resolved config of `dsel experiment=... overrides`, made small."""
-    cli.register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        given = [f"experiment={experiment}", f"paths.outputs={outputs}", *SMALL, *overrides]
-        config = compose("config", overrides=given, return_hydra_config=True)
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
-        resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    finally:
-        HydraConfig.instance().cfg = before
-        GlobalHydra.instance().clear()
-    return resolved
+    return resolve([f"experiment={experiment}", f"paths.outputs={outputs}", *SMALL, *overrides])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dsel.corpus import Documents
-from dsel.data.format.file import beside, find_files, hash_file, parse, places, read_bytes
+from dsel.data.format.file import find_files, hash_sides, parse, places, read_bytes
 from dsel.data.noise import check_noise, plant_noise
 from dsel.data.pairs import count_same
 from dsel.data.text import Columns, check_limits, check_options, without
@@ -65,8 +65,7 @@ class Files:
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files by side, and the options. Errors: as `read` where files are not found."""
         options = {key: value for key, value in vars(self).items() if key not in ("source", "target")}
-        sides = {side: [each for path in self._paths(side) for each in beside(path, self._columns())] for side in ("source", "target")}
-        return {**options, **{side: [[str(p), hash_file(p)] for p in paths] for side, paths in sides.items()}}
+        return {**options, **hash_sides({side: self._paths(side) for side in ("source", "target")}, self._columns())}
 
     def read(self) -> Documents:
         """Errors: InputError for every kind of bad input, naming the file and, where it is a row, the line."""

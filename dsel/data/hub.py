@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,23 +124,25 @@ class Hub:
             table.validate(full=True)  # as for invalid UTF-8
         return table.replace_schema_metadata(None)
 
-    @contextmanager
-    def naming(self, side: str) -> Iterator[None]:
+    def naming(self, side: str) -> AbstractContextManager[None]:
         """All that can go wrong between here and the Hub becomes one line, which names the side."""
-        import datasets
-        import httpx
-        from huggingface_hub.errors import HfHubHTTPError
+        place = self.place(side)
+        config = f" data.{side}_config={place['name']}" if place["name"] else ""
+        split = f"data.{'split' if side == 'source' else 'target_split'}={place['split']}"
+        return naming(f"{side}={place['path']}{config} {split}", "data=files")
 
-        # The first line says most; OSError covers lost connections and missing files, ValueError configs and splits.
-        known = (OSError, ValueError, HfHubHTTPError, httpx.HTTPError, datasets.exceptions.DatasetsError)
-        try:
-            yield
-        except known as error:
-            place = self.place(side)
-            message = (str(error).splitlines() or [type(error).__name__])[0]
-            config = f" data.{side}_config={place['name']}" if place["name"] else ""
-            split = f"data.{'split' if side == 'source' else 'target_split'}={place['split']}"
-            raise InputError(
-                f"{side}={place['path']}{config} {split}: {message}; correct the name, or check the network, "
-                "or give local files with data=files"
-            ) from error
+
+@contextmanager
+def naming(what: str, instead: str) -> Iterator[None]:
+    """All that can go wrong between here and the Hub becomes one line, which says on the way to `what`, and what reads local files."""
+    import datasets
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The first line says most; OSError covers lost connections and missing files, ValueError configs and splits.
+    known = (OSError, ValueError, HfHubHTTPError, httpx.HTTPError, datasets.exceptions.DatasetsError)
+    try:
+        yield
+    except known as error:
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{what}: {message}; correct the name, or check the network, or give local files with {instead}") from error

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dsel.corpus import Documents
 from dsel.data.files import FILE
-from dsel.data.format.file import beside, find_files, hash_file, parse, places, read_bytes, split_name
+from dsel.data.format.file import find_files, hash_sides, parse, places, read_bytes, split_name
 from dsel.data.format.rows import Rows
 from dsel.data.tasks import add_second, expose, is_blank, make_documents, restore
 from dsel.data.text import Columns, check_limits, check_options, show, without
@@ -60,8 +60,7 @@ class TaskFiles:
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files by side, and the options. Errors: as `read` where files are not found."""
         options = {key: value for key, value in vars(self).items() if key not in ("source", "target")}
-        sides = {side: [each for path in self._paths(side) for each in beside(path, self._columns())] for side in ("source", "target")}
-        return {**options, **{side: [[str(p), hash_file(p)] for p in paths] for side, paths in sides.items()}}
+        return {**options, **hash_sides({side: self._paths(side) for side in ("source", "target")}, self._columns())}
 
     def read(self) -> Documents:
         """Errors: InputError for every kind of bad input, naming the file and, where it is a row, the line; a task in two files."""

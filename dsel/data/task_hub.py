@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from dsel.corpus import Documents
 from dsel.data.format.file import hash_file
+from dsel.data.hub import naming
 from dsel.data.tasks import add_second, expose, make_documents, put
 from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError
@@ -112,7 +112,9 @@ class TaskHub:
         """The dataset's rows, labels by their names."""
         import datasets
 
-        with self._naming(given, side):
+        split = f"data.split={self.split}" if side == "source" else f"data.target_split={self.target_split}"
+        revision = f" data.revision={self.revision}" if self.revision else ""
+        with naming(f"{side}={given} {split}{revision}", "data=task_files"):
             dataset = datasets.load_dataset(**self._place(given, side))
             table = dataset.with_format("arrow")[:]
             table.validate(full=True)  # as for invalid UTF-8
@@ -123,26 +125,6 @@ class TaskHub:
         labels = table[self.tgt_column]
         known = pc.if_else(pc.less(labels, 0), None, labels)  # -1 stands for no label
         return put(table, self.tgt_column, pa.chunked_array([pa.array(feature.names, pa.string())]).take(known))
-
-    @contextmanager
-    def _naming(self, given: str, side: str) -> Iterator[None]:
-        """All that can go wrong between here and the Hub becomes one line, which names the dataset."""
-        import datasets
-        import httpx
-        from huggingface_hub.errors import HfHubHTTPError
-
-        # The first line says most; OSError covers lost connections and missing files, ValueError configs and splits.
-        known = (OSError, ValueError, HfHubHTTPError, httpx.HTTPError, datasets.exceptions.DatasetsError)
-        try:
-            yield
-        except known as error:
-            message = (str(error).splitlines() or [type(error).__name__])[0]
-            split = f"data.split={self.split}" if side == "source" else f"data.target_split={self.target_split}"
-            revision = f" data.revision={self.revision}" if self.revision else ""
-            raise InputError(
-                f"{side}={given} {split}{revision}: {message}; correct the name, or check the network, or give local files with "
-                "data=task_files"
-            ) from error
 
 
 def _parts(given: str) -> tuple[str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -74,6 +74,11 @@ def _say(known: Iterable[str]) -> str:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def hash_sides(sides: Mapping[str, Iterable[Path]], columns: Columns) -> dict[str, list[list[str]]]:
+    """Name and content hash of each file of each side, those that stand beside it for the other language too."""
+    return {side: [[str(p), hash_file(p)] for path in paths for p in beside(path, columns)] for side, paths in sides.items()}
 
 
 def split_name(path: Path) -> tuple[str, str | None]:
