@@ -23,6 +23,9 @@ PLANTED = "dsel_planted"  # true for target documents that were hidden in the po
 NAME = "dsel_name"  # the hash of the text as it was scored
 SRC, TGT = "src", "tgt"  # the sides of a pair; `text` then holds both
 SOURCE_TOKENS = "dsel_source_tokens"
+SECOND = "dsel_second"  # the second text of a question that is two, which `src` ends with behind a line break; else null
+KIND = "dsel_kind"  # of a task's answers: CLASSES or NUMBERS
+CLASSES, NUMBERS = "classes", "numbers"
 NOISE = "dsel_noise"  # the kind of planted noise, null where a pair is right
 TOKENS = "dsel_tokens"  # token ids, added by `dsel.tokens.tokenize`
 
