@@ -37,5 +37,5 @@ def show_table(table: Table) -> None:
 
 
 def print_json(rows: Sequence[Row]) -> None:
-    """The last line: each value by its key."""
-    print(json.dumps({row.key: round(row.value, 4) for row in rows}))
+    """The last line: each value by its key, to four decimals, or four digits where it is below 1."""
+    print(json.dumps({row.key: round(row.value, 4) if abs(row.value) >= 1 else float(f"{row.value:.4g}") for row in rows}))

@@ -59,6 +59,18 @@ def hash_code(config: Any) -> dict[str, str]:
     return found
 
 
+def hash_file(path: Path) -> str:
+    """A hash of the file's bytes; a file of the same size and time is not read again in this process."""
+    state = path.stat()
+    return _hash(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file to write, renamed to `path` at the end: a reader sees the old file or the new one, never a part."""

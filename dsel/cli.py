@@ -30,8 +30,10 @@ failures: dict[str, dict[str, Any]] = {}  # by folder: the cells that failed, an
 
 def register_resolvers() -> None:
     """`${run_name:...}`: overrides as a folder name; `${wandb_offline:}`: true unless logged in; `${times:a,b}`: a product;
-    `${given:key}`: whether it is not null; `${without:list,a,b}`: the list without these; `${mapping:key,value}`: {key: value}."""
+    `${given:key}`: whether it is not null; `${either:key,a,b}`: a where it is not null, else b; `${without:list,a,b}`: the list without
+    these; `${mapping:key,value}`: {key: value}."""
     OmegaConf.register_new_resolver("given", lambda value: value is not None, replace=True)
+    OmegaConf.register_new_resolver("either", lambda value, first, second: second if value is None else first, replace=True)
     OmegaConf.register_new_resolver("without", without, replace=True)
     OmegaConf.register_new_resolver("mapping", lambda key, value: {key: value}, replace=True)
     OmegaConf.register_new_resolver("times", lambda a, b: a * b, replace=True)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dsel.artifact import Store, fingerprint
 from dsel.corpus import Corpus
 from dsel.error import InputError
 from dsel.features import Features
+from dsel.labelled import LabelledTask
 from dsel.pool import Pool
 from dsel.protocol import Executor, Model, Objective, Stream
 from dsel.scores import Scores
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dsel.functional.projection import Projection
+    from dsel.functional.space_map import SpaceMap
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,28 @@ class Context:
     fine_tune: Callable[..., FineTuned]  # (pool, target, repeat=0): a copy of the newest model on pool; losses on the target's units
     features: Callable[[Sequence[Pool], Projection], Features]  # of all units of the pools, under the newest model
     scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tuned model makes of rows: `embeddings` (row, dim), `outputs` (row, output): logits, or a number."""
+
+    embeddings: npt.NDArray[np.float32]
+    outputs: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """All that a scorer of tasks may look at. Sources go by their names; what is asked of them is made once, for all that ask."""
+
+    sources: Sequence[str]
+    target: LabelledTask
+    seed: int
+    rows: Callable[[str], LabelledTask]  # of a source
+    base: Callable[[], npt.NDArray[np.float32]]  # the base encoder's embeddings of the target's rows (row, dim)
+    base_of: Callable[[str], npt.NDArray[np.float32]]  # those of a source's
+    tuned: Callable[[str], Seen]  # the target's rows under the model that was tuned on a source
+    is_classifier: Callable[[str], bool]  # whether that model has classes
+    space_map: Callable[[str], SpaceMap]
+    fisher: Callable[[str | None], npt.NDArray[np.float32]]  # of the base encoder's parameters on a source, or on the target
+    tokens: Callable[[str | None], npt.NDArray[np.int64]]  # of all rows of a source, or of the target

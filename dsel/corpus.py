@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts, hex_names
+from dsel.functional.repeats import find_first, hash_rows, warn_of_same_tasks
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TASK, TEXT, Pool, fingerprint_table, read_table, write_table
 
 log = logging.getLogger("dsel")
-
 Rows = npt.NDArray[np.int64]
 FEWEST = 8  # target documents from which parts are cut
 
@@ -29,7 +29,8 @@ class Documents:
 
     `dropped` counts, by side (source, target) and reason, the rows that were read but are not in the tables; `listed` says
     which (the first hundred of a side). `facts` are versions, files and the like, for the record. `in_tasks`: the source's rows belong to
-    tasks (column `task`), of which none may get lost.
+    tasks (column `task`), of which none may get lost. `apart`: tasks are trained on one by one: a question (column `src`) is asked once in
+    each, and not where the target asks it. `needs_source`: none is an error.
     """
 
     source: pa.Table
@@ -38,6 +39,8 @@ class Documents:
     listed: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     in_tasks: bool = False
+    apart: bool = False
+    needs_source: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,28 +143,30 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
     dropped = {side: dict(documents.dropped.get(side, {})) for side in ("source", "target")}
     sides = (("source", documents.source), ("target", documents.target))
     read = {side: table.num_rows + sum(dropped[side].values()) for side, table in sides}
-    (source, source_keys), (target, target_keys) = (_distinct(table, dropped[side]) for side, table in sides)
+    (source, source_keys), (target, target_keys) = (_distinct(table, dropped[side], documents.apart) for side, table in sides)
     for side, table in (("source", source), ("target", target)):
-        if table.num_rows == 0:
+        if table.num_rows == 0 and (documents.needs_source or side == "target"):
             raise InputError(f"{side}: no documents left of {read[side]} read (dropped: {dropped[side] or 'none'})")
     if split.exclude_target:
         known = np.isin(source_keys, target_keys)
         if known.any():
             dropped["source"]["also_in_target"] = int(known.sum())
             source = source.filter(pa.array(~known))
-        if source.num_rows == 0:
+        if source.num_rows == 0 and documents.needs_source:
             raise InputError("source: every document also stands in the target; give another source, or split.exclude_target=false")
     rows = split.parts(target.num_rows)
     if documents.in_tasks:
         _refuse_lost_tasks(documents.source, source)
+    if documents.apart:
+        warn_of_same_tasks(source)
     held = _held_out(source, split, documents.in_tasks)
     tables = {
         "source": _plant(source.filter(pa.array(~held)) if held.any() else source, target.take(pa.array(rows["planted"])), split.seed),
         "holdout": source.filter(pa.array(held)),
         **{part: target.take(pa.array(np.sort(rows[part]))) for part in ("target", "finetune", "validation", "test")},
     }
-    leaks = np.delete(target_keys, rows["planted"]) if split.exclude_target else target_keys[:0]  # what is planted is to be found
-    np.save(folder / EXCLUDED, np.sort(leaks))
+    found = rows["planted"] if split.exclude_target else slice(None)  # what is planted is to be found
+    np.save(folder / EXCLUDED, np.sort(np.delete(hash_texts(target[TEXT]), found)))
     counts = {}
     for part in PARTS:
         table = tables[part].combine_chunks()
@@ -211,19 +216,14 @@ def load(folder: Path) -> Corpus:
     return Corpus(**pools, record=record, excluded=np.load(folder / EXCLUDED))
 
 
-def _conform(table: pa.Table, keys: npt.NDArray[np.uint64]) -> pa.Table:
-    """The table with `id` (text's hash where the user gives none) and `dsel_row`, both of one type."""
-    if ID not in table.column_names:
-        table = table.append_column(ID, hex_names(keys))
-    table = table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.string()))
-    return table.set_column(table.column_names.index(ROW), ROW, table[ROW].cast(pa.int64()))
-
-
-def _distinct(table: pa.Table, dropped: dict[str, int]) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
-    """The table without exact repeats of a text (the first stays), and the text hashes of what is left."""
-    keys = hash_texts(table[TEXT])
-    table = _conform(table, keys)
-    first = np.sort(np.unique(keys, return_index=True)[1])
+def _distinct(table: pa.Table, dropped: dict[str, int], apart: bool) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+    """The table without exact repeats (the first stays), and the hashes by which what is left is found on the other side. It has `id`
+    (text's hash where the user gives none) and `dsel_row`, both of one type."""
+    keys = hash_rows(table, apart)
+    table = table if ID in table.column_names else table.append_column(ID, hex_names(hash_texts(table[TEXT])))
+    for name, kind in ((ID, pa.string()), (ROW, pa.int64())):
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+    first = find_first(keys, hash_texts(table[TASK]) if apart else None)
     if len(first) < len(keys):
         dropped["duplicate"] = len(keys) - len(first)
         table = table.take(pa.array(first))

@@ -63,7 +63,9 @@ class LabelledTask:
         """The task itself. Errors: nothing can be learnt from it: one class, a class a row, one number only."""
         if self.is_regression:
             if np.ptp(self.labels) == 0:
-                raise InputError(f"task {self.name}: all of its {len(self)} labels are {self.labels[0]:g}; a regression needs a target that varies")
+                raise InputError(
+                    f"task {self.name}: all of its {len(self)} labels are {self.labels[0]:g}; a regression needs a target that varies"
+                )
             return self
         seen = np.unique(self.labels)
         if len(seen) == 1:

@@ -25,6 +25,7 @@ log = logging.getLogger("dsel")
 SHARED_CODE = (
     "dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool",
     "dsel.data.format", "dsel.data.text", "dsel.sieve", "dsel.features", "dsel.subset", "dsel.phase.fine_tune",
+    "dsel.labelled", "dsel.base_encoder", "dsel.phase.workbench",
 )  # fmt: skip
 
 
@@ -57,11 +58,12 @@ class Run:
         config = self.config
         shared = {module: hash_module(module) for module in SHARED_CODE}
         data = fingerprint(self.data.identity(), config["data"], config["split"], hash_code(config["data"]), shared)
-        tokenizer = fingerprint(data, config["model"], hash_code(config["model"]))
+        tokenizer = fingerprint(data, config.get("model"), hash_code(config.get("model")))
         keys, before = {"corpus": data, "tokenizer": tokenizer}, fingerprint(tokenizer, config["seed"])
-        for name in self.phases:
+        for name, phase in self.phases.items():
             node = config["phases"][name]
-            before = fingerprint(before, name, node, hash_code(node))
+            parts = [own()] if (own := getattr(phase, "identity", None)) else []  # what it hangs on besides its options
+            before = fingerprint(before, name, node, hash_code(node), *parts)
             keys[name] = before
         return keys
 
@@ -78,7 +80,7 @@ class Run:
         data, found = store.get("corpus", self.keys["corpus"], lambda folder: corpora.prepare(self.data.read(), split, folder))
         corpus = corpora.load(data)
         _say_corpus(corpus, found)
-        model = build(config["model"], config["allow"]) if config["model"] else None
+        model = build(config.get("model"), config["allow"]) if config.get("model") else None
         needs_tokens = any(phase.needs_checkpoint or phase.trains for phase in self.phases.values())
         if needs_tokens and model is None:
             raise InputError("model=null: the pipeline trains a model or reads one; set model=tiny or another one")

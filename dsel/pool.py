@@ -59,7 +59,10 @@ class Pool:
     def tasks(self) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Names of the tasks, sorted, and the number of each unit's (unit,). Errors: the pool has no tasks."""
         if TASK not in self.table.column_names:
-            raise InputError(f"{self.name}: its units belong to no tasks; give data=addition, doc_tasks, task_files or task_hub")
+            raise InputError(
+                f"{self.name}: its units belong to no tasks; give data=addition, doc_tasks, doc_labels, task_files, task_hub or "
+                "labelled_tasks"
+            )
         names, numbers = np.unique(self.table[TASK].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
         return names.tolist(), numbers.astype(np.int64)
 

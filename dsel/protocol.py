@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from dsel.context import Context, World
+    from dsel.base_encoder import BaseEncoder
+    from dsel.context import Context, TaskContext, World
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -93,6 +94,23 @@ class SubsetEstimator(Protocol):
     def fit(self, source: Pool, target: Pool, context: Context) -> Estimate: ...
 
 
+class TaskScorer(Protocol):
+    """Says of each source task how much the target should gain from being learnt after it."""
+
+    needs: Sequence[str]
+    """What is kept of each source: of "tuned" (its model), "map", "embedding", "fisher", "tokens"."""
+
+    def score(self, context: TaskContext) -> npt.NDArray[np.float64]:
+        """Scores (source,), larger = better; NaN where there is nothing to say."""
+        ...
+
+
+class EncoderSource(Protocol):
+    """How the encoder comes to be that tasks are learnt from."""
+
+    def prepare(self, world: World) -> BaseEncoder: ...
+
+
 class Phase(Protocol):
     """One link of a run. `run` does the work and writes `folder`; `read` takes the next state from `folder` alone.
 
@@ -113,13 +131,8 @@ class Phase(Protocol):
     def read(self, state: State, world: World, folder: Path) -> State: ...
 
 
-class Objective(Protocol):
-    """The one thing that knows the data format: what a batch is, and how examples become one."""
-
-    @property
-    def sides(self) -> Mapping[str, Side]:
-        """By its name, every column of tokens, and what it is made of. Those that are predicted are `dsel_tokens`."""
-        ...
+class Losses(Protocol):
+    """What is trained to be small."""
 
     def token_losses(self, model: torch.nn.Module, batch: Any, smoothing: float = 0.0) -> torch.Tensor:
         """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict. `smoothing` of the labels."""
@@ -127,6 +140,15 @@ class Objective(Protocol):
 
     def predicted(self, batch: Any) -> torch.Tensor:
         """Which of the losses (batch, time) are of tokens."""
+        ...
+
+
+class Objective(Losses, Protocol):
+    """The one thing that knows the data format: what a batch is, and how examples become one."""
+
+    @property
+    def sides(self) -> Mapping[str, Side]:
+        """By its name, every column of tokens, and what it is made of. Those that are predicted are `dsel_tokens`."""
         ...
 
     def batches(self, pools: Mapping[str, tuple[Pool, float]], context: int, batch_size: int, seed: int) -> Any:

@@ -21,6 +21,7 @@ PROMISED = {
         "sentence_vs_plain", "sentence_small_clean_vs_plain", "token_vs_plain", "loop_vs_plain", "sentence_peak_mb", "plain_peak_mb",
     ],
     "gradex.py": ["subsets_1000_s", "speedup_vs_training", "features_vs_plain", "features_vs_trak"],
+    "esm.py": ["ranking_s", "ranking_vs_floor", "memory_mb", "time_vs_logme", "disk_vs_logme", "ridge_vs_sgd", "ridge_error_vs_sgd"],
     "sample_size.py": ["dsir_50_300", "domain_classifier_50_300", "bm25_50_3000"],
 }  # fmt: skip
 

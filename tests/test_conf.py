@@ -19,17 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from dsel import cli
 from dsel.build import check
-from dsel.protocol import Data, Executor, Model, Phase, Scorer, Selector, SubsetEstimator
+from dsel.protocol import Data, EncoderSource, Executor, Model, Phase, Scorer, Selector, SubsetEstimator, TaskScorer
 
 PROTOCOLS = {
     "data": Data, "model": Model, "scorer": Scorer, "selector": Selector, "estimator": SubsetEstimator, "executor": Executor,
-    "phase": Phase,
+    "phase": Phase, "encoder": EncoderSource, "task_scorer": TaskScorer,
 }  # fmt: skip
 THIRD_PARTY = ("trainer", "optimizer", "logger")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))
 COMPONENTS = [path for group in PROTOCOLS for path in sorted((cli.CONF / group).glob("*.yaml"))]
 USUAL = {"tiny"}  # beside the yaml named as its module: the constructor's own values; all other names are those of variations
 COMMAND_LINE = {
+    "rank_tasks": ["sources=tasks/", "target=mine.jsonl"],
     "select": ["source=pool.jsonl", "target=mine.jsonl", "output=best.jsonl"],
     "loss_masking_files": ["source=pool.parquet", "target=clean.parquet"],
 }

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dsel.corpus import PARTS, Corpus, Documents, Split, load, prepare
 from dsel.error import InputError
+from dsel.functional.hashing import hash_texts
 
 
 def table(texts: list[str], **columns: list[Any]) -> pa.Table:
@@ -183,3 +184,43 @@ def test_too_few_target_documents_are_not_split(tmp_path: Path, count: int, capl
 def test_a_small_share_is_one_document_at_least(tmp_path: Path) -> None:
     corpus = corpus_of(SOURCE, TARGET[:8], Split(validation=0.01, test=0.01), tmp_path / "corpus")
     assert len(corpus.validation) == len(corpus.test) == 1
+
+
+def tasks(*rows: tuple[str, str, str]) -> pa.Table:
+    """Rows of task, question and answer."""
+    return table([f"{src}\t{tgt}" for _, src, tgt in rows], src=[src for _, src, _ in rows], task=[task for task, *_ in rows])
+
+
+def test_tasks_trained_on_apart_repeat_only_themselves(tmp_path: Path) -> None:
+    source = tasks(("a", "one", "x"), ("b", "one", "x"), ("a", "one", "y"), ("a", "two", "x"), ("b", "goal 3", "x"), ("a", "three", "y"))
+    target = tasks(*(("t", f"goal {i}", "xy"[i % 2]) for i in range(20)), ("t", "goal 5", "x"), ("u", "goal 5", "x"))
+    record = prepare(Documents(source, target, in_tasks=True, apart=True), Split(), tmp_path)
+    assert record["dropped"] == {"source": {"duplicate": 1, "also_in_target": 1}, "target": {"duplicate": 1}}
+    corpus = load(tmp_path)
+    rows = corpus.source.table.select(["task", "text"]).to_pylist()
+    assert [(row["task"], row["text"]) for row in rows] == [("a", "one\tx"), ("b", "one\tx"), ("a", "two\tx"), ("a", "three\ty")]
+    assert corpus.excluded.tolist() == sorted(hash_texts(target["text"].take([*range(20), 21])).tolist())
+    record = prepare(Documents(source, target, in_tasks=True), Split(), tmp_path)
+    assert record["dropped"] == {"source": {"duplicate": 1}, "target": {"duplicate": 1}}  # by text: one in two tasks, and none leaks
+
+
+def test_tasks_that_are_the_same_are_said_where_they_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = tasks(*((name, f"q {i}", "xy"[i % 2]) for name in "ab" for i in range(5)))
+    target = tasks(*(("t", f"goal {i}", "x") for i in range(20)))
+    prepare(Documents(source, target, in_tasks=True, apart=True), Split(), tmp_path)
+    assert caplog.messages == ["sources a and b have the same 5 rows"]
+    assert len(load(tmp_path).source) == 10
+
+
+def test_a_source_may_be_empty_where_none_is_needed(tmp_path: Path) -> None:
+    target = tasks(*(("t", f"goal {i}", "x") for i in range(20)))
+    empty = target.schema.empty_table()
+    for apart in (False, True):
+        corpus = prepare(Documents(empty, target, in_tasks=True, apart=apart, needs_source=False), Split(), tmp_path)
+        assert corpus["parts"]["source"]["documents"] == 0
+        with pytest.raises(InputError, match=r"^source: no documents left of 0 read"):
+            prepare(Documents(empty, target, in_tasks=True, apart=apart), Split(), tmp_path)
+    with pytest.raises(InputError, match=r"^target: no documents left of 0 read"):
+        prepare(Documents(empty, empty, in_tasks=True, needs_source=False), Split(), tmp_path)
+    with pytest.raises(InputError, match=r"task t: none of its rows is left"):
+        prepare(Documents(target, target, in_tasks=True, apart=True, needs_source=False), Split(), tmp_path)

@@ -2,9 +2,9 @@
 
 report          cli, run, pipeline, tracking, result          (the program)
                 phase ── training                             (a run's links)
-data   model   scorer   selector   estimator   online   executor          (components, side by side)
+data   model   scorer   selector   estimator   online   executor   encoder   task_scorer          (components, side by side)
                 protocol ── context                           (the waist)
-sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective      (values)
+sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective   labelled   base_encoder      (values)
 error   artifact   pool   progress   remote   functional      (the ground)
 """
 
@@ -21,10 +21,12 @@ import dsel
 
 PACKAGE = Path(dsel.__file__).parent
 GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
-VALUES = {"sieve", "stream", "corpus", "tokens", "scores", "selection", "subset", "features", "state", "objective"}
+VALUES = {
+    "sieve", "stream", "corpus", "labelled", "base_encoder", "tokens", "scores", "selection", "subset", "features", "state", "objective",
+}  # fmt: skip
 WAIST = {"protocol", "context"}
 BELOW = GROUND | VALUES | WAIST
-COMPONENTS = {"data", "model", "scorer", "selector", "estimator", "online", "executor"}
+COMPONENTS = {"data", "model", "scorer", "selector", "estimator", "online", "executor", "encoder", "task_scorer"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(VALUES, GROUND | VALUES),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,26 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from dsel.corpus import Documents
-from dsel.data.documented import KINDS, Documented, parse
-from dsel.data.installed_docs import available, find_version, list_files
+from dsel.data.asked import Ask, draw_rows, find_versions, read_documented
+from dsel.data.documented import KINDS, Documented
 from dsel.data.tasks import make_documents
 from dsel.error import InputError
 from dsel.pool import NOISE, SRC, TGT
 from dsel.sieve import draw
 
 WRONG_ANSWERS = "wrong_answers"
-MOST_FILES = 300  # of a package that are parsed
 TARGET_SHARE = 3  # one document in so many is the target's
-FEW = 10  # answers of which a task has as many of each as there are
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A task: a few words that say what is asked, what about, and the answer; nothing is asked where one of the two is empty."""
-
-    prompt: str
-    about: Callable[[Documented], str]
-    answer: Callable[[Documented], str]
 
 
 def _say(truth: object) -> str:
@@ -133,13 +120,12 @@ class DocTasks:
     def identity(self) -> dict[str, Any]:
         """Versions of the packages, and the options. Errors: a package not installed."""
         options = {key: value for key, value in vars(self).items() if key != "packages"}
-        return {**options, "versions": self._versions()}
+        return {**options, "versions": find_versions(self.packages)}
 
     def read(self) -> Documents:
         """Errors: a package that is not installed, fewer documents than the target needs, a task that the packages have no rows for."""
-        versions = self._versions()
-        docs = [doc for package in versions for doc in self._documented(package)]
-        docs = list({doc.summary.lower(): doc for doc in reversed(docs)}.values())[::-1]  # the first of those that read alike
+        versions = find_versions(self.packages)
+        docs = read_documented(versions, self.seed)
         is_target = draw([doc.name for doc in docs], self.seed) % np.uint64(TARGET_SHARE) == 0
         hidden, others = ([doc for doc, each in zip(docs, is_target, strict=True) if each == side] for side in (True, False))
         target = self._task(self.target, TASKS[self.target], hidden, self.num_target)
@@ -156,34 +142,9 @@ class DocTasks:
                 tasks[name] = self._task(name, TASKS["kind_of_object"], some, self.per_task)
         return make_documents(tasks, {self.target: target}, facts={"versions": versions})
 
-    def _versions(self) -> dict[str, str]:
-        """Installed version by package, sorted."""
-        found = {}
-        for package in sorted(set(self.packages)):
-            if (installed := find_version(package)) is None:
-                raise InputError(f"data.packages={package}: not installed here; there are {', '.join(available())}")
-            found[package] = installed
-        return found
-
-    def _documented(self, package: str) -> Iterator[Documented]:
-        """What has a docstring of a few words in the package, or in as many of its files as are read, drawn by `seed`."""
-        files = list_files(package)
-        chosen = np.sort(np.argsort(draw([module for _, module in files], self.seed), kind="stable")[:MOST_FILES])
-        for path, module in (files[at] for at in chosen):
-            yield from parse(Path(path).read_bytes(), module, package)
-
     def _task(self, name: str, ask: Ask, docs: Sequence[Documented], most: int) -> pa.Table:
-        """At most `most` rows of the task, drawn by `seed`, name and document; of few answers as many of each as there are."""
-        luck = draw([f"{name} {doc.name}" for doc in docs], self.seed)
-        rows = [(doc, ask.about(doc)[: self.max_characters].strip(), ask.answer(doc)) for doc in (docs[at] for at in np.argsort(luck))]
-        rows = [row for row in rows if row[1] and row[2]]
-        seen: Counter[str] = Counter()
-        turns = []
-        for *_, answer in rows:
-            turns.append(seen[answer])
-            seen[answer] += 1
-        order = np.argsort(turns, kind="stable") if len(seen) <= FEW else np.arange(len(rows))
-        rows = [rows[at] for at in order[:most]]
+        """At most `most` rows of the task."""
+        rows = draw_rows(name, ask, docs, most, self.max_characters, self.seed)
         answers = [answer for *_, answer in rows]
         if name.startswith("shuffled"):
             Random(f"{self.seed} {name}").shuffle(answers)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dsel.artifact import hash_file
 from dsel.corpus import Documents
-from dsel.data.format.file import hash_file
 from dsel.data.pairs import count_same
 from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dsel.artifact import fingerprint
+from dsel.artifact import fingerprint, hash_file
 from dsel.corpus import Documents
 from dsel.data.blocks import BlockStream
 from dsel.data.drawing import Drawing
 from dsel.data.files import Files
-from dsel.data.format.file import find_files, hash_file
+from dsel.data.format.file import find_files
 from dsel.data.format.piece import PIECE_BYTES, Block, Piece, cut, read_piece
 from dsel.data.text import Columns
 from dsel.error import InputError

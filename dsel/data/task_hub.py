@@ -11,14 +11,89 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dsel.artifact import hash_file
 from dsel.corpus import Documents
-from dsel.data.format.file import hash_file
 from dsel.data.hub import naming
-from dsel.data.tasks import add_second, expose, make_documents, put
+from dsel.data.tasks import AUTO, add_second, expose, is_measured, make_documents, put, set_kind
 from dsel.data.text import Columns, check_limits, check_options, without
 from dsel.error import InputError
-from dsel.pool import ROW, SRC, TEXT, TGT
+from dsel.pool import ROW, SECOND, SRC, TEXT, TGT
 from dsel.sieve import Bad, OnBadRow, Sieve
+
+
+@dataclass(frozen=True)
+class HubTasks:
+    """Reads the tasks of one side by `datasets.load_dataset`; its fields are what `TaskHub` says of its own. `needs_pair`: every dataset
+    must have `pair_column`; `files` is what reads files instead."""
+
+    columns: Columns
+    pair_column: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    needs_pair: bool = True
+    files: str = "data=task_files"
+
+    def read(self, names: Sequence[str], sieve: Sieve) -> dict[str, pa.Table]:
+        """Each dataset's questions and answers by the task's name, with `dsel_row` and `dsel_kind`. Errors: as `TaskHub`."""
+        tasks: dict[str, pa.Table] = {}
+        homes: dict[str, str] = {}
+        for given in names:
+            name = _name_task(given)
+            if name in homes:
+                raise InputError(f"task {name}: is the name of {homes[name]} and of {given}; take one out of {sieve.side}=")
+            homes[name] = given
+            tasks[name] = self._read_task(given, sieve)
+        return tasks
+
+    def place(self, given: str) -> dict[str, Any]:
+        """What `load_dataset` is told of a dataset."""
+        path, config = split_config(given)
+        place = {"path": path, "name": config, "split": self.split, "revision": self.revision}
+        return {key: value for key, value in place.items() if value is not None}
+
+    def _read_task(self, given: str, sieve: Sieve) -> pa.Table:
+        where, columns = f"{given} [{self.split}]", self.columns
+        raw = self._load(given, sieve.side)
+        if self.needs_pair and self.pair_column is not None and self.pair_column not in raw.column_names:
+            known = ", ".join(raw.column_names)
+            raise InputError(f"{where}: no column {self.pair_column!r} (columns: {known}); set data.pair_column= to one of them, or null")
+        table = expose(raw, columns, where).append_column(ROW, pa.array(np.arange(raw.num_rows, dtype=np.int64)))
+        empty = columns.empty_rows(table)
+        detail = f"{' or '.join(map(repr, columns.texts))} is empty"
+        sieve.drop([Bad(where, row, "empty", detail, in_line=False) for row in empty.tolist()])
+        table = without(table, empty)
+        if self.pair_column is not None:
+            table = add_second(table, columns, self.pair_column, where)
+        kept = [name for name in (SRC, TGT, SECOND, TEXT, ROW) if name in table.column_names]
+        table = sieve.thin(table.select(kept), self.limit, self.seed).drop_columns([TEXT])
+        return set_kind(table, is_measured(raw.schema.field(columns.texts[-1]).type))
+
+    def _load(self, given: str, side: str) -> pa.Table:
+        """The dataset's rows, labels by their names."""
+        import datasets
+
+        split = f"data.{'split' if side == 'source' else 'target_split'}={self.split}"
+        revision = f" data.revision={self.revision}" if self.revision else ""
+        with naming(f"{side}={given} {split}{revision}", self.files):
+            dataset = datasets.load_dataset(**self.place(given))
+            table = dataset.with_format("arrow")[:]
+            table.validate(full=True)  # as for invalid UTF-8
+        table, answers = table.replace_schema_metadata(None), self.columns.texts[-1]
+        feature = dataset.features.get(answers)
+        if not isinstance(feature, datasets.ClassLabel) or not feature.names:
+            return table
+        labels = table[answers]
+        known = pc.if_else(pc.less(labels, 0), None, labels)  # -1 stands for no label
+        return put(table, answers, pa.chunked_array([pa.array(feature.names, pa.string())]).take(known))
+
+
+def hash_folders(names: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Name and content hash of each file of those datasets that are local folders."""
+    folders = {given: Path(split_config(given)[0]) for given in names}
+    files = {given: sorted(p for p in path.rglob("*") if p.is_file()) for given, path in folders.items() if path.is_dir()}
+    return {given: [[str(p), hash_file(p)] for p in paths] for given, paths in files.items()}
 
 
 @dataclass(frozen=True)
@@ -40,6 +115,7 @@ class TaskHub:
     revision: str | None = None
     max_per_task: int | None = None
     max_target: int | None = None
+    regression: str | Sequence[str] = AUTO
     on_bad_row: OnBadRow = "fail"
     seed: int = 0
 
@@ -55,84 +131,43 @@ class TaskHub:
     def identity(self) -> dict[str, Any]:
         """The options, and content hashes of datasets that are local folders."""
         options = {key: value for key, value in vars(self).items() if key not in ("source", "target")}
-        folders = {given: Path(_parts(given)[0]) for given in (*self._names("source"), self.target)}
-        files = {given: sorted(p for p in path.rglob("*") if p.is_file()) for given, path in folders.items() if path.is_dir()}
         sides = {"source": self._names("source"), "target": self.target}
-        return {**options, **sides, "files": {given: [[str(p), hash_file(p)] for p in paths] for given, paths in files.items()}}
+        return {**options, **sides, "files": hash_folders([*self._names("source"), self.target])}
 
     def read(self) -> Documents:
         """Errors: no such dataset or no way to it, unknown split or column, text that is not strings, empty rows, two of one name."""
         sieves = {side: Sieve(side, self.on_bad_row) for side in ("source", "target")}
-        sides: dict[str, dict[str, pa.Table]] = {side: {} for side in sieves}
-        for side, sieve in sieves.items():
-            homes: dict[str, str] = {}
-            for given in self._names(side):
-                name = _name_task(given)
-                if name in homes:
-                    raise InputError(f"task {name}: is the name of {homes[name]} and of {given}; take one out of {side}=")
-                homes[name] = given
-                sides[side][name] = self._read_task(given, sieve)
+        sides = {side: self._reader(side).read(self._names(side), sieve) for side, sieve in sieves.items()}
         return make_documents(
             sides["source"],
             sides["target"],
             dropped={side: dict(sieve.dropped) for side, sieve in sieves.items()},
             listed=[line for sieve in sieves.values() for line in sieve.listed],
-            facts={side: [self._place(given, side) for given in self._names(side)] for side in sieves},
+            facts={side: [self._reader(side).place(given) for given in self._names(side)] for side in sieves},
+            regression=self.regression,
         )
 
     def _names(self, side: str) -> list[str]:
         given = getattr(self, side)
         return [given] if isinstance(given, str) else list(given)
 
-    def _place(self, given: str, side: str) -> dict[str, Any]:
-        """What `load_dataset` is told of a dataset."""
-        path, config = _parts(given)
-        place = {"path": path, "name": config, "split": self.split if side == "source" else self.target_split, "revision": self.revision}
-        return {key: value for key, value in place.items() if value is not None}
-
-    def _read_task(self, given: str, sieve: Sieve) -> pa.Table:
-        """The dataset's questions and answers, with `dsel_row`."""
-        where = f"{given} [{self.split if sieve.side == 'source' else self.target_split}]"
-        columns = Columns(src=self.src_column, tgt=self.tgt_column)
-        raw = self._load(given, sieve.side)
-        if self.pair_column is not None and self.pair_column not in raw.column_names:
-            known = ", ".join(raw.column_names)
-            raise InputError(f"{where}: no column {self.pair_column!r} (columns: {known}); set data.pair_column= to one of them, or null")
-        table = expose(raw, columns, where).append_column(ROW, pa.array(np.arange(raw.num_rows, dtype=np.int64)))
-        empty = columns.empty_rows(table)
-        detail = f"{self.src_column!r} or {self.tgt_column!r} is empty"
-        sieve.drop([Bad(where, row, "empty", detail, in_line=False) for row in empty.tolist()])
-        table = without(table, empty)
-        if self.pair_column is not None:
-            table = add_second(table, columns, self.pair_column, where)
-        limit = self.max_per_task if sieve.side == "source" else self.max_target
-        return sieve.thin(table.select([SRC, TGT, TEXT, ROW]), limit, self.seed).drop_columns([TEXT])
-
-    def _load(self, given: str, side: str) -> pa.Table:
-        """The dataset's rows, labels by their names."""
-        import datasets
-
-        split = f"data.split={self.split}" if side == "source" else f"data.target_split={self.target_split}"
-        revision = f" data.revision={self.revision}" if self.revision else ""
-        with naming(f"{side}={given} {split}{revision}", "data=task_files"):
-            dataset = datasets.load_dataset(**self._place(given, side))
-            table = dataset.with_format("arrow")[:]
-            table.validate(full=True)  # as for invalid UTF-8
-        table = table.replace_schema_metadata(None)
-        feature = dataset.features.get(self.tgt_column)
-        if not isinstance(feature, datasets.ClassLabel) or not feature.names:
-            return table
-        labels = table[self.tgt_column]
-        known = pc.if_else(pc.less(labels, 0), None, labels)  # -1 stands for no label
-        return put(table, self.tgt_column, pa.chunked_array([pa.array(feature.names, pa.string())]).take(known))
+    def _reader(self, side: str) -> HubTasks:
+        return HubTasks(
+            Columns(src=self.src_column, tgt=self.tgt_column),
+            self.pair_column,
+            self.split if side == "source" else self.target_split,
+            self.revision,
+            self.max_per_task if side == "source" else self.max_target,
+            self.seed,
+        )
 
 
-def _parts(given: str) -> tuple[str, str | None]:
+def split_config(given: str) -> tuple[str, str | None]:
     """Path and configuration of "path:config"."""
     path, colon, config = given.rpartition(":")
     return (path, config) if colon and not Path(given).exists() else (given, None)
 
 
 def _name_task(given: str) -> str:
-    path, config = _parts(given)
+    path, config = split_config(given)
     return "_".join([Path(path).name, *([config] if config else [])])

@@ -15,9 +15,11 @@ from dsel.data.files import unify
 from dsel.data.pairs import join_columns
 from dsel.data.text import Columns, show
 from dsel.error import InputError
-from dsel.pool import DOMAIN, ID, ROW, SRC, TASK, TEXT, TGT
+from dsel.pool import CLASSES, DOMAIN, ID, KIND, NUMBERS, ROW, SECOND, SRC, TASK, TEXT, TGT
 
 ANSWER = "(answer as text)"
+NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+AUTO, NONE = "auto", "none"  # which tasks are regressions: as the columns look, or no task
 Tasks = Mapping[str, pa.Table]
 """Tables with string columns `src` (question) and `tgt` (answer) by the task's name."""
 
@@ -29,15 +31,19 @@ def make_documents(
     dropped: Mapping[str, Mapping[str, int]] | None = None,
     listed: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
+    regression: str | Sequence[str] = AUTO,
+    apart: bool = False,
 ) -> Documents:
     """The auxiliary tasks as the source, the target's as the target, in sorted order, with the columns that units of tasks have.
 
     Columns of the user's in their way are kept under `<name>_original`. `facts` gets `tasks`, the number of rows by side and task. Errors:
     no task on a side, a task without rows or with one and the same answer in all, one on both sides, columns that do not go together.
+    `regression` names the tasks whose answers are numbers (`AUTO`: they say so already); `apart`: tasks are trained on one by one, and
+    there may be none but targets. Errors: it names a task that there is not.
     """
     sides = {"source": auxiliary, "target": target}
     for side, tasks in sides.items():
-        if not tasks:
+        if not tasks and not (apart and side == "source"):
             raise InputError(f"{side}: no {'auxiliary' if side == 'source' else 'target'} task (tasks: none); give data with one at least")
         for name in sorted(tasks):
             _check(name, tasks[name])
@@ -45,8 +51,35 @@ def make_documents(
         rows = f"{auxiliary[both[0]].num_rows} and {target[both[0]].num_rows} rows"
         raise InputError(f"task {both[0]}: a target that is also an auxiliary task ({rows}); take it out of one of them, or rename one")
     counts = {side: {name: tasks[name].num_rows for name in sorted(tasks)} for side, tasks in sides.items()}
-    tables = {side: _stack(tasks) for side, tasks in sides.items()}
-    return Documents(**tables, dropped=dropped or {}, listed=listed, facts={**(facts or {}), "tasks": counts}, in_tasks=True)
+    tables = {side: _stack(tasks) for side, tasks in name_kinds(sides, regression).items() if tasks}
+    return Documents(
+        tables.get("source", tables["target"].schema.empty_table()),
+        tables["target"],
+        dropped=dropped or {},
+        listed=listed,
+        facts={**(facts or {}), "tasks": counts},
+        in_tasks=True,
+        apart=apart,
+        needs_source=bool(auxiliary),
+    )
+
+
+def name_kinds(sides: Mapping[str, Tasks], regression: str | Sequence[str]) -> Mapping[str, Tasks]:
+    """The tasks of each side, those that `regression` names (a name, several, `NONE`) with answers of kind NUMBERS, the others of CLASSES;
+    as they are where it is `AUTO`. Errors: it names a task that there is not."""
+    if regression == AUTO:
+        return sides
+    named = ([] if regression == NONE else [regression]) if isinstance(regression, str) else list(regression)
+    known = sorted({name for tasks in sides.values() for name in tasks})
+    if wrong := [name for name in named if name not in known]:
+        raise InputError(f"data.regression={wrong[0]}: no such task (tasks: {', '.join(known)}); name some of them, or set it to auto")
+    return {side: {name: set_kind(table, name in named) for name, table in tasks.items()} for side, tasks in sides.items()}
+
+
+def set_kind(table: pa.Table, is_regression: bool) -> pa.Table:
+    """The task's rows, which say in column `dsel_kind` whether their answers are numbers to find or classes."""
+    column = pa.chunked_array([pa.array([NUMBERS if is_regression else CLASSES] * table.num_rows, pa.string())])
+    return table.drop_columns([KIND] if KIND in table.column_names else []).append_column(KIND, column)
 
 
 def put(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
@@ -59,23 +92,40 @@ def put(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
 
 
 def expose(table: pa.Table, columns: Columns, where: str) -> pa.Table:
-    """As `columns.expose`, for whose answers whole numbers and truth values do as well: labels."""
+    """As `columns.expose`, for whose answers numbers and truth values do as well: labels. What is not a number (NaN) is no answer."""
     given = columns.tgt
-    if given not in table.column_names or not _is_label(table.schema.field(given).type):
+    if given is None or not {*columns.texts} <= {*table.column_names} or not _is_label(table.schema.field(given).type):
         return columns.expose(table, where)
-    table = table.append_column(ANSWER, table[given].cast(pa.string()))
+    answers = table[given]
+    if pa.types.is_floating(answers.type):
+        answers = pc.if_else(pc.is_nan(answers.cast(pa.float32()) if pa.types.is_float16(answers.type) else answers), None, answers)
+    table = table.append_column(ANSWER, answers.cast(pa.string()))
     return replace(columns, tgt=ANSWER).expose(table, where).drop_columns([ANSWER])
 
 
+def is_measured(kind: pa.DataType) -> bool:
+    """Whether answers of this type are numbers with a fraction, and no labels."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def read_as_numbers(answers: pa.ChunkedArray) -> bool:
+    """Whether strings (row,) are numbers all, and one has a point or an exponent at least."""
+    all_are = pc.all(pc.match_substring_regex(answers, NUMBER)).as_py()
+    return bool(all_are and pc.any(pc.match_substring_regex(answers, "[.eE]")).as_py())
+
+
 def add_second(table: pa.Table, columns: Columns, pair: str, where: str) -> pa.Table:
-    """What `expose` made, with what stands in column `pair` after the questions, on a line of its own. Errors: it is no plain value."""
+    """What `expose` made, with what stands in column `pair` after the questions, on a line of its own, and in `dsel_second` (null where
+    nothing does). Errors: it is no plain value."""
     src = table[SRC]
     if pair in table.column_names:
         try:
             second = table[pair].cast(pa.string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise InputError(f"{where}: column {pair!r} holds {table[pair].type}, not strings; set data.pair_column= to another") from error
-        src = pc.if_else(is_blank(second), src, pc.binary_join_element_wise(src, second, "\n"))
+        second = pc.if_else(is_blank(second), None, second)
+        src = pc.coalesce(pc.binary_join_element_wise(src, second, "\n"), src)
+        table = table.append_column(SECOND, second)
     table = put(table, SRC, src) if columns.src == SRC else table.set_column(table.column_names.index(SRC), SRC, src)
     return table.set_column(table.column_names.index(TEXT), TEXT, join_columns(table[SRC], table[TGT]))
 
@@ -98,7 +148,7 @@ def restore(table: pa.Table, given: Collection[str]) -> pa.Table:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_measured(kind))
 
 
 def _check(name: str, table: pa.Table) -> None:

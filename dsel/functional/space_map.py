@@ -2,59 +2,70 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from functools import reduce
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from dsel.error import InputError
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 Embeddings: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float64]"
-WEIGHTS, CONFIG, PICKLE = "model.safetensors", "config.json", "pytorch_model.bin"
-VERSION = "0.2.1"  # of hf-dataset-selector, whose format the files have
-PREFIXES = "model", "sequential.0"  # of the tensors' names; the second is that of its version 0.1.0
 INIT, ORDER = range(2)  # streams of random numbers of a seed
 
 
 @dataclass(frozen=True)
 class SpaceMap:
-    """x -> weight x + bias, for a weight (out, in) and a bias (out,).
+    """x -> weight x + bias, for a bias (out,) and layers whose product is the weight: one (out, in), or a bottleneck's, first
+    down (rank, in), then up (out, rank).
 
     `penalty` is what it was fitted with (`fit_ridge`; by `fit_sgd`, the weight decay) and `held_out_error` the mean squared error, per
     row and dimension, of a map fitted to the other rows; NaN where none was measured.
     """
 
-    weight: Vectors
+    layers: tuple[Vectors, ...]
     bias: Vectors
     penalty: float = float("nan")
     held_out_error: float = float("nan")
 
+    @property
+    def weight(self) -> Vectors:
+        """The layers' product (out, in)."""
+        return reduce(lambda product, layer: layer @ product, self.layers)
+
+    @property
+    def width(self) -> int:
+        """The dimensions of the embeddings that it takes."""
+        return int(self.layers[0].shape[1])
+
 
 def apply(space_map: SpaceMap, embeddings: Embeddings) -> Vectors:
     """Embeddings (row, in) mapped (row, out), in float32. Errors: another width than the map's, rows that are not finite."""
-    embeddings, width = _checked("base", embeddings), space_map.weight.shape[1]
+    embeddings, width = _checked("base", embeddings), space_map.width
     if embeddings.shape[1] != width:
         raise InputError(f"embeddings: {embeddings.shape[1]} dimensions, the map takes {width}; embed with the model it was made for")
-    mapped: Vectors = embeddings.astype(np.float32) @ space_map.weight.T + space_map.bias
+    mapped: Vectors = reduce(lambda rows, layer: rows @ layer.T, space_map.layers, embeddings.astype(np.float32)) + space_map.bias
     return mapped
 
 
-def fit_ridge(base: Embeddings, tuned: Embeddings, penalties: Sequence[float], *, held_out_share: float = 0.1, seed: int = 0) -> SpaceMap:
+def fit_ridge(
+    base: Embeddings, tuned: Embeddings, penalties: Sequence[float], *, rank: int | None = None, held_out_share: float = 0.1, seed: int = 0
+) -> SpaceMap:
     """The map with the least sum of squared errors plus penalty * |weight|^2, in closed form, of embeddings (row, in) and (row, out).
 
-    The penalty is that of `penalties` with the least error on the held-out rows; ties go to the larger one. Then all rows are
-    fitted. With one penalty `held_out_share` may be 0. Errors: rows that are not finite, unequal numbers of rows, no penalty above 0.
+    With a `rank` below both widths it is the best bottleneck of that rank: Izenman's reduced-rank regression (1975), with the penalty of
+    Mukherjee and Zhu (2011); a higher rank restricts nothing. The penalty is that of `penalties` with the least error on the held-out
+    rows; ties go to the larger one. Then all rows are fitted. With one penalty `held_out_share` may be 0. Errors: rows that are not
+    finite, unequal numbers of rows, no penalty above 0, a rank below 1.
     """
     base, tuned = _paired(base, tuned)
+    rank = _narrow(rank, base, tuned)
     if not len(penalties) or not all(0 < penalty < np.inf for penalty in penalties):
         raise InputError(f"penalties={list(penalties)}: give one or more numbers above 0")
     if not held_out_share and len(set(penalties)) > 1:
@@ -63,10 +74,11 @@ def fit_ridge(base: Embeddings, tuned: Embeddings, penalties: Sequence[float], *
     error, penalty = float("nan"), max(penalties)
     if held.any():
         ridge = _Ridge.of(base[~held], tuned[~held])
-        error, opposite = min((ridge.error(penalty, base[held], tuned[held]), -penalty) for penalty in penalties)
+        error, opposite = min((ridge.error(penalty, rank, base[held], tuned[held]), -penalty) for penalty in penalties)
         penalty = -opposite
-    weight, bias = _Ridge.of(base, tuned).solve(penalty)
-    return SpaceMap(np.ascontiguousarray(weight, np.float32), bias.astype(np.float32), float(penalty), error)
+    layers, bias = _Ridge.of(base, tuned).solve(penalty, rank)
+    single = tuple(np.ascontiguousarray(layer, np.float32) for layer in layers)
+    return SpaceMap(single, bias.astype(np.float32), float(penalty), error)
 
 
 @dataclass(frozen=True)
@@ -89,15 +101,30 @@ class _Ridge:
             spectrum, axes = singular**2, transposed.T
         return _Ridge(spectrum.clip(0), axes, axes.T @ (centred.T @ (tuned - means[1])), means)
 
-    def solve(self, penalty: float) -> tuple[Floats, Floats]:
-        weight = (self.axes @ (self.products / (self.spectrum + penalty)[:, None])).T
-        return weight, self.means[1] - weight @ self.means[0]
+    def solve(self, penalty: float, rank: int | None) -> tuple[list[Floats], Floats]:
+        """A map's layers and bias."""
+        first, *others = self._factors(penalty, rank)
+        layers = [(self.axes @ first).T, *(other.T for other in others)]
+        return layers, self.means[1] - reduce(lambda row, layer: layer @ row, layers, self.means[0])
 
-    def error(self, penalty: float, base: Floats, tuned: Floats) -> float:
+    def error(self, penalty: float, rank: int | None, base: Floats, tuned: Floats) -> float:
         """The mean squared error on other rows."""
         turned = (base - self.means[0]) @ self.axes
-        mapped = turned / (self.spectrum + penalty) @ self.products + self.means[1]
+        mapped = reduce(np.matmul, self._factors(penalty, rank), turned) + self.means[1]
         return float(((mapped - tuned) ** 2).mean())
+
+    def _factors(self, penalty: float, rank: int | None) -> list[Floats]:
+        """What takes centred rows on the axes to centred targets: (axis, out), or (axis, rank) and (rank, out).
+
+        The penalty is the error on more rows, sqrt(penalty) I with targets 0. The error of any weight on all rows is that of the full
+        solution plus the squared distance of both fits: the best of a rank are the leading singular vectors of the full fit.
+        """
+        shrunk = (self.spectrum + penalty)[:, None]
+        if rank is None:
+            return [self.products / shrunk]
+        left, singular, right = np.linalg.svd(self.products / np.sqrt(shrunk), full_matrices=False)
+        root = np.sqrt(singular[:rank])
+        return [left[:, :rank] * root / np.sqrt(shrunk), root[:, None] * right[:rank]]
 
 
 @dataclass(frozen=True)
@@ -111,91 +138,61 @@ class Sgd:
     max_norm: float = 1.0
 
 
-def fit_sgd(base: Embeddings, tuned: Embeddings, how: Sgd | None = None, *, held_out_share: float = 0.0, seed: int = 0) -> SpaceMap:
+def fit_sgd(
+    base: Embeddings, tuned: Embeddings, how: Sgd | None = None, *, rank: int | None = None, held_out_share: float = 0.0, seed: int = 0
+) -> SpaceMap:
     """A map trained to the least mean squared error between embeddings (row, in) and (row, out), in float32.
 
-    With a `held_out_share` above 0, another map is trained on the other rows first, for the error alone. Errors: as `fit_ridge`.
+    With a `rank` below both widths, the two layers of a bottleneck are trained together; a higher rank restricts nothing. With a
+    `held_out_share` above 0, another map is trained on the other rows first, for the error alone. Errors: as `fit_ridge`.
     """
     base, tuned = _paired(base, tuned)
+    rank = _narrow(rank, base, tuned)
     how, held, error = how or Sgd(), _held_out(len(base), held_out_share, seed), float("nan")
     if min(how.num_epochs, how.batch_size) < 1 or not how.learning_rate > 0:
         raise InputError(f"{how}: epochs and batch size must be 1 or more, the learning rate above 0")
     if held.any():
-        weight, bias = _train(base[~held], tuned[~held], how, seed)
-        error = float(((base[held] @ weight.T + bias - tuned[held]) ** 2).mean())
-    return SpaceMap(*_train(base, tuned, how, seed), how.weight_decay, error)
+        layers, bias = _train(base[~held], tuned[~held], how, rank, seed)
+        mapped = reduce(lambda rows, layer: rows @ layer.T, layers, base[held]) + bias
+        error = float(((mapped - tuned[held]) ** 2).mean())
+    return SpaceMap(*_train(base, tuned, how, rank, seed), how.weight_decay, error)
 
 
-def _train(base: Floats, tuned: Floats, how: Sgd, seed: int) -> tuple[Vectors, Vectors]:
+def _train(base: Floats, tuned: Floats, how: Sgd, rank: int | None, seed: int) -> tuple[tuple[Vectors, ...], Vectors]:
     rows, targets = torch.from_numpy(base).float(), torch.from_numpy(tuned).float()
-    generator, bound = torch.Generator().manual_seed(2 * seed + INIT), rows.shape[1] ** -0.5
-    weight, bias = (
-        ((2 * torch.rand(shape, generator=generator) - 1) * bound).requires_grad_()
-        for shape in ((targets.shape[1], rows.shape[1]), targets.shape[1])
-    )
-    optimizer = torch.optim.AdamW([weight, bias], lr=how.learning_rate, weight_decay=how.weight_decay)
+    parameters = _initial([rows.shape[1], *([rank] if rank else []), targets.shape[1]], seed)
+    optimizer = torch.optim.AdamW(parameters, lr=how.learning_rate, weight_decay=how.weight_decay)
     generator = torch.Generator().manual_seed(2 * seed + ORDER)
     num_steps, step = how.num_epochs * -(-len(rows) // how.batch_size), 0
+    *narrowing, last, bias = parameters
     for _ in range(how.num_epochs):
         order = torch.randperm(len(rows), generator=generator)
         for start in range(0, len(rows), how.batch_size):
             batch = order[start : start + how.batch_size]
             optimizer.param_groups[0]["lr"] = how.learning_rate * (1 - step / num_steps)
             optimizer.zero_grad()
-            loss = torch.nn.functional.mse_loss(torch.nn.functional.linear(rows[batch], weight, bias), targets[batch])
+            inputs = reduce(torch.nn.functional.linear, narrowing, rows[batch])
+            loss = torch.nn.functional.mse_loss(torch.nn.functional.linear(inputs, last, bias), targets[batch])
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_([weight, bias], how.max_norm)
+            torch.nn.utils.clip_grad_norm_(parameters, how.max_norm)
             optimizer.step()
             step += 1
-    return weight.detach().numpy(), bias.detach().numpy()
+    *layers, offset = (parameter.detach().numpy() for parameter in parameters)
+    return tuple(layers), offset
 
 
-def save(folder: Path, space_map: SpaceMap, card: Mapping[str, Any]) -> None:
-    """Write a map (dim, dim) as a folder that hf-dataset-selector reads: `model.safetensors` in float32, and `config.json`.
-
-    The card states `base_model_name` and `task_id`, and what else there is to say in keys of its ESMConfig. Errors: a map that changes
-    the number of dimensions, which the format has no place for, a card without the two.
-    """
-    if space_map.weight.shape[0] != space_map.weight.shape[1]:
-        raise InputError(f"map {space_map.weight.shape}: the format holds maps of one width only; embed with models of one width")
-    for key in ("base_model_name", "task_id"):
-        if not isinstance(card.get(key), str) or not card[key]:
-            raise InputError(f"card: {key}={card.get(key)!r}; give its name")
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: torch.from_numpy(np.array(getattr(space_map, name), np.float32, order="C")) for name in ("weight", "bias")}
-    save_file({f"{PREFIXES[0]}.{name}": tensor for name, tensor in tensors.items()}, folder / WEIGHTS, metadata={"format": "pt"})
-    numbers = {key: value if np.isfinite(value := getattr(space_map, key)) else None for key in ("penalty", "held_out_error")}
-    shape = {"esm_architecture": "linear", "esm_embedding_dim": len(space_map.bias), "version": VERSION}
-    text = json.dumps({**card, **shape, **numbers}, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+def _initial(widths: Sequence[int], seed: int) -> list[torch.Tensor]:
+    """The layers' weights and the last one's bias, drawn as torch.nn.Linear draws them."""
+    generator = torch.Generator().manual_seed(2 * seed + INIT)
+    shapes = [((after, before), before) for before, after in pairwise(widths)] + [((widths[-1],), widths[-2])]
+    return [((2 * torch.rand(shape, generator=generator) - 1) * num_inputs**-0.5).requires_grad_() for shape, num_inputs in shapes]
 
 
-def load(folder: Path) -> tuple[SpaceMap, dict[str, Any]]:
-    """A map and its card, of a folder that `save` or hf-dataset-selector wrote; also in the names of its version 0.1.0.
-
-    Errors: a file that is missing or cannot be read, an architecture that is not linear, tensors of other names or shapes.
-    """
-    for file in (folder / WEIGHTS, folder / CONFIG):
-        if not file.is_file():
-            pickled = f"; {PICKLE} is a pickle, which is not read" if (folder / PICKLE).exists() else ""
-            raise InputError(f"{file}: there is no such file{pickled}; give a folder with {WEIGHTS} and {CONFIG}")
-    try:
-        tensors, card = load_file(folder / WEIGHTS), json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{folder}: cannot be read ({str(error).splitlines()[0]}); fetch it again") from error
-    if not isinstance(card, dict) or card.get("esm_architecture", "linear") != "linear":
-        found = card.get("esm_architecture") if isinstance(card, dict) else type(card).__name__
-        raise InputError(f"{folder / CONFIG}: esm_architecture={found}; only linear maps are read")
-    known = [prefix for prefix in PREFIXES if set(tensors) == {f"{prefix}.weight", f"{prefix}.bias"}]
-    if not known:
-        raise InputError(f"{folder / WEIGHTS}: holds {sorted(tensors)}; expected {PREFIXES[0]}.weight and {PREFIXES[0]}.bias")
-    weight, bias = (tensors[f"{known[0]}.{name}"].float().numpy() for name in ("weight", "bias"))
-    if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-        raise InputError(f"{folder / WEIGHTS}: weight {weight.shape}, bias {bias.shape}; expected (dim, dim) and (dim,)")
-    if not np.isfinite(weight).all() or not np.isfinite(bias).all():
-        raise InputError(f"{folder / WEIGHTS}: weight or bias is not finite; fit the map again")
-    numbers = [float("nan") if card.get(key) is None else float(card[key]) for key in ("penalty", "held_out_error")]
-    return SpaceMap(weight, bias, *numbers), card
+def _narrow(rank: int | None, base: Floats, tuned: Floats) -> int | None:
+    """The rank, where it restricts a map between the two widths."""
+    if rank is not None and rank < 1:
+        raise InputError(f"rank={rank}: must be 1 or more, or none for the full map")
+    return rank if rank is not None and rank < min(base.shape[1], tuned.shape[1]) else None
 
 
 def _held_out(num_rows: int, share: float, seed: int) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import torch
 
 from dsel.error import InputError
 from dsel.progress import Progress, progress
-from dsel.protocol import Objective, OnlineSelector
+from dsel.protocol import Losses, OnlineSelector
 from dsel.training.mask_record import MaskRecord
 from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
 
@@ -100,7 +100,7 @@ class Fitted:
 
 def fit(
     model: torch.nn.Module,
-    objective: Objective,
+    objective: Losses,
     batches: Any,  # a dataset by step, as an objective makes it
     plan: Plan,
     make_optimizer: MakeOptimizer,

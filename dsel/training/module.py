@@ -13,7 +13,7 @@ import torch
 
 from dsel.error import InputError
 from dsel.functional.schedule import multiplier
-from dsel.protocol import Objective, Weigh
+from dsel.protocol import Losses, Weigh
 from dsel.training.mask_record import MaskRecord
 from dsel.training.step import Step
 
@@ -34,7 +34,7 @@ class LossModule(pl.LightningModule):
     def __init__(
         self,
         model: torch.nn.Module,
-        objective: Objective,
+        objective: Losses,
         make_optimizer: MakeOptimizer,
         schedule: Callable[[int], float],
         start_step: int = 0,

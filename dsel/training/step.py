@@ -23,7 +23,7 @@ from dsel.functional.alignment import (
     trainable,
 )
 from dsel.functional.ghost import Tape
-from dsel.protocol import Objective, Turn
+from dsel.protocol import Losses, Turn
 
 log = logging.getLogger("dsel")
 
@@ -40,7 +40,7 @@ class Step:
     def __init__(
         self,
         model: torch.nn.Module,
-        objective: Objective,
+        objective: Losses,
         batch: Any,
         clean: Any,
         number: int,

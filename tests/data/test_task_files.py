@@ -121,6 +121,45 @@ def test_whole_numbers_name_and_answer(files: TaskFiles, tmp_path: Path) -> None
     assert docs.dropped["source"] == {"broken_json": 1}
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "csv", "tsv"])
+def test_numbers_with_fractions_are_no_labels(files: TaskFiles, tmp_path: Path, ending: str) -> None:
+    def write(name: str, answers: list[Any]) -> None:
+        path = tmp_path / "kinds" / f"{name}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        rows = [{"src": f"{name} {i}", "tgt": answer} for i, answer in enumerate(answers)]
+        between = "," if ending == "csv" else "\t"
+        match ending:
+            case "parquet":
+                pq.write_table(pa.Table.from_pylist(rows), path)
+            case "jsonl":
+                put(path, rows)
+            case _:
+                put(path, "".join(f"{a}{between}{b}\n" for a, b in [("src", "tgt"), *((row["src"], row["tgt"]) for row in rows)]).encode())
+
+    write("fractions", [0.25, 3.0, 1e-05, 12345.678])
+    write("whole", [1, 2, 3])
+    write("words", ["1.5", "b"])
+    source = replace(files, source=str(tmp_path / "kinds")).read().source.to_pylist()
+    assert {row["task"]: row["dsel_kind"] for row in source} == {"fractions": "numbers", "whole": "classes", "words": "classes"}
+    assert [float(row["tgt"]) for row in source[:4]] == [0.25, 3.0, 1e-05, 12345.678]
+    source = replace(files, source=str(tmp_path / "kinds"), regression=["whole"]).read().source.to_pylist()
+    assert {row["task"]: row["dsel_kind"] for row in source} == {"fractions": "classes", "whole": "numbers", "words": "classes"}
+    assert "data.regression=hole: no such task (tasks: fractions, goal, whole, words)" in complaint(
+        replace(files, source=str(tmp_path / "kinds"), regression="hole")
+    )
+
+
+def test_what_is_not_a_number_is_no_label(files: TaskFiles, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"src": list("abcd"), "tgt": [0.5, float("nan"), 1.0, None]}), path)
+    given = replace(files, source=str(path))
+    assert "x.parquet row 1: 'src' or 'tgt' is empty (1 more bad rows); mend it" in complaint(given)
+    docs = replace(given, on_bad_row="skip").read()
+    assert docs.source["tgt"].to_pylist() == ["0.5", "1"]
+    assert docs.dropped["source"] == {"empty": 2}
+    assert docs.listed == [f"{path} row {row} empty" for row in (1, 3)]
+
+
 def test_other_column_names_and_second_texts(files: TaskFiles, tmp_path: Path) -> None:
     rows = [{"text": f"q {i}", "text_pair": "more" if i < 2 else None, "label": i % 2, "id": i, "src": "mine"} for i in range(4)]
     source = put(tmp_path / "x.jsonl", rows)
@@ -129,6 +168,7 @@ def test_other_column_names_and_second_texts(files: TaskFiles, tmp_path: Path) -
     )
     docs = given.read()
     assert docs.source["src"].to_pylist() == ["q 0\nmore", "q 1\nmore", "q 2", "q 3"]
+    assert docs.source["dsel_second"].to_pylist() == ["more", "more", None, None]
     assert docs.source["tgt"].to_pylist() == ["0", "1", "0", "1"]
     columns = docs.facts["columns"]
     assert set(columns) == {"task", *rows[0]}
@@ -208,7 +248,6 @@ def test_tasks_that_cannot_be(files: TaskFiles, tmp_path: Path) -> None:
         (b'{"src": "a", "a": "b"}', ["x.jsonl: no column 'tgt' (columns: src, a)", "data.tgt_column="]),
         (b'{"src": 1, "tgt": "b"}', ["'src' holds int64", "data.src_column="]),
         (b'{"src": "a", "tgt": [1]}', ["'tgt' holds list", "data.tgt_column="]),
-        (b'{"src": "a", "tgt": 1.5}', ["'tgt' holds double", "data.tgt_column="]),
         (b'{"src": "a", "tgt": "b", "task": ["c"]}', ["'task' holds list"]),
         (b'{"src": "a", "tgt": 1}\n{"src": "a", "tgt": "b"}', ["x.jsonl:2: column 'tgt' changed from number to string"]),
         (b"", ["x.jsonl: the file is empty"]),

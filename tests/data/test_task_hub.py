@@ -44,7 +44,7 @@ def sources(hub: TaskHub) -> Sequence[str]:
 
 def test_reads(hub: TaskHub) -> None:
     docs = hub.read()
-    assert docs.source.column_names == ["src", "tgt", "dsel_row", "text", "task", "domain", "id"]
+    assert docs.source.column_names == ["src", "tgt", "dsel_row", "dsel_kind", "text", "task", "domain", "id"]
     assert docs.source["src"].to_pylist() == [f"{name} {i}" for name in ("one", "two") for i in range(6)]
     assert docs.source["id"].to_pylist() == [f"{name}-{i}" for name in ("one", "two") for i in range(6)]
     assert docs.target["task"].to_pylist() == ["goal"] * 4
@@ -69,6 +69,8 @@ def test_labels_and_second_texts(hub: TaskHub, tmp_path: Path) -> None:
     docs = replace(given, src_column="a", tgt_column="label", pair_column="b").read()
     assert docs.source["tgt"].to_pylist() == ["yes", "no", "yes", "1", "0", "1"]
     assert docs.source["src"].to_pylist() == ["p\nx", "q", "r"] * 2
+    assert docs.source["dsel_second"].to_pylist() == ["x", None, None] * 2
+    assert docs.target["dsel_second"].to_pylist() == ["v"]
     without = datasets.Dataset.from_dict({**rows, "label": [1, -1, 0]}).cast_column("label", datasets.ClassLabel(names=["no", "yes"]))
     without.to_parquet(tmp_path / "named/train.parquet")
     with pytest.raises(InputError, match=r"named \[train\] row 1: 'a' or 'label' is empty; mend it, or set data.on_bad_row=skip"):
@@ -93,6 +95,16 @@ def test_a_configuration_is_part_of_the_name(hub: TaskHub, monkeypatch: pytest.M
         TaskHub(["some/name", "other/name"], "a").read()
     with pytest.raises(InputError, match=r"task name: a target that is also an auxiliary task"):
         TaskHub(["some/name"], "other/name").read()
+
+
+def test_numbers_with_fractions_are_no_labels(hub: TaskHub, tmp_path: Path) -> None:
+    rows = [{"src": f"q {i}", "tgt": i / 4} for i in range(5)]
+    target = write(tmp_path / "scores", rows)
+    docs = replace(hub, target=target).read()
+    assert set(docs.source["dsel_kind"].to_pylist()) == {"classes"}
+    assert set(docs.target["dsel_kind"].to_pylist()) == {"numbers"}
+    assert docs.target["tgt"].to_pylist() == ["0", "0.25", "0.5", "0.75", "1"]
+    assert set(replace(hub, target=target, regression="none").read().target["dsel_kind"].to_pylist()) == {"classes"}
 
 
 def test_random_parts(hub: TaskHub) -> None:

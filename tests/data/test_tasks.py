@@ -7,9 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
-from dsel.corpus import Split, prepare
-from dsel.data.tasks import add_second, expose, make_documents, put, restore
+from dsel.corpus import Split, load, prepare
+from dsel.data.tasks import add_second, expose, make_documents, put, read_as_numbers, restore, set_kind
 from dsel.data.text import Columns
 from dsel.error import InputError
 
@@ -92,7 +95,15 @@ def test_put_keeps_what_stands_there_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "answers"), [([3, 10], ["3", "10"]), ([True, False], ["true", "false"]), (["a", "b"], ["a", "b"]), ([3, None], ["3", None])]
+    ("labels", "answers"),
+    [
+        ([3, 10], ["3", "10"]),
+        ([True, False], ["true", "false"]),
+        (["a", "b"], ["a", "b"]),
+        ([3, None], ["3", None]),
+        ([0.1, 2.0], ["0.1", "2"]),
+        ([1e-7, None], ["1e-7", None]),
+    ],
 )
 @pytest.mark.parametrize("name", ["tgt", "label"])
 def test_labels_are_answers(labels: list[Any], answers: list[str], name: str) -> None:
@@ -105,15 +116,70 @@ def test_labels_are_answers(labels: list[Any], answers: list[str], name: str) ->
 
 
 def test_what_is_no_label_is_no_answer() -> None:
-    for labels in ([1.5, 2.0], [[1], [2]]):
-        with pytest.raises(InputError, match=r"x: column 'label' holds .*set data.tgt_column="):
-            expose(pa.table({"src": ["a", "b"], "label": labels}), Columns(src="src", tgt="label"), "x")
+    for sides in (("src", "tgt"), ("text", "label")):
+        with pytest.raises(InputError, match=rf"x: column 'label' holds .*set data.{sides[1]}_column="):
+            expose(pa.table({"src": ["a", "b"], "label": [[1], [2]]}), Columns(src="src", tgt="label", sides=sides), "x")
+        with pytest.raises(InputError, match=rf"x: no column 'q' \(columns: src, label\); set data.{sides[0]}_column="):
+            expose(pa.table({"src": ["a"], "label": [1]}), Columns(src="q", tgt="label", sides=sides), "x")
+
+
+@settings(max_examples=50)
+@drawn(st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1), st.sampled_from([pa.float64(), pa.float32(), pa.float16()]))
+def test_no_digit_of_a_number_is_lost(values: list[float], kind: pa.DataType) -> None:
+    given = pa.array(values, pa.float64()).cast(kind, safe=False)
+    answers = expose(pa.table({"src": ["q"] * len(values), "tgt": given}), Columns(src="src", tgt="tgt"), "x")["tgt"].to_pylist()
+    for value, answer in zip(given.to_pylist(), answers, strict=True):
+        assert (answer is None) == (value != value)
+        assert answer is None or pa.scalar(float(answer), pa.float64()).cast(kind, safe=False).as_py() == value
+
+
+@pytest.mark.parametrize(
+    ("answers", "numbers"),
+    [
+        (["1.5", "2"], True), (["1e3", "-2"], True), ([" .5", "+3."], True),
+        (["1", "2"], False), (["1.5", "b"], False), (["nan", "1.5"], False), (["1.5.2"], False), (["e"], False), ([], False),
+    ],
+)  # fmt: skip
+def test_strings_that_are_numbers(answers: list[str], numbers: bool) -> None:
+    assert read_as_numbers(pa.chunked_array([pa.array(answers, pa.string())])) is numbers
+
+
+def test_which_tasks_are_regressions() -> None:
+    auxiliary = {"a": set_kind(task(2, name="a"), True), "b": set_kind(task(2, name="b"), False)}
+    target = {"t": set_kind(TARGET["t"], True)}
+
+    def kinds(regression: str | list[str]) -> dict[str, str]:
+        docs = make_documents(auxiliary, target, regression=regression)
+        rows = docs.source.to_pylist() + docs.target.to_pylist()
+        assert all(len({row["dsel_kind"] for row in rows if row["task"] == name}) == 1 for name in "abt")
+        return {row["task"]: row["dsel_kind"] for row in rows}
+
+    assert kinds("auto") == {"a": "numbers", "b": "classes", "t": "numbers"}
+    assert kinds("none") == kinds([]) == dict.fromkeys("abt", "classes")
+    assert kinds("b") == kinds(["b"]) == {"a": "classes", "b": "numbers", "t": "classes"}
+    assert kinds(["t", "b"])["t"] == "numbers"
+    with pytest.raises(InputError, match=r"^data.regression=c: no such task \(tasks: a, b, t\); name some of them") as error:
+        kinds(["a", "c"])
+    assert "\n" not in str(error.value)
+
+
+def test_tasks_apart_may_be_none_but_targets(tmp_path: Path) -> None:
+    docs = make_documents({}, TARGET, apart=True)
+    assert docs.apart
+    assert not docs.needs_source
+    assert docs.source.schema == docs.target.schema
+    assert prepare(docs, Split(), tmp_path)["parts"]["source"]["documents"] == 0
+    assert len(load(tmp_path).source) == 0
+    assert make_documents({"a": task(2)}, TARGET, apart=True).needs_source
+    with pytest.raises(InputError, match=r"^target: no target task"):
+        make_documents({"a": task(2)}, {}, apart=True)
 
 
 def test_second_texts() -> None:
     columns = Columns(src="a", tgt="b")
     given = pa.table({"a": ["one", "two", "three"], "b": ["x", "y", "z"], "c": ["more", " ", None]})
     table = add_second(expose(given, columns, "x"), columns, "c", "x")
+    assert table["dsel_second"].to_pylist() == ["more", None, None]
     assert table["src"].to_pylist() == ["one\nmore", "two", "three"]
     assert table["text"].to_pylist() == ["one\nmore\tx", "two\ty", "three\tz"]
     assert restore(table, given.column_names).select(given.column_names).equals(given)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,9 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
 from dsel.error import InputError
-from dsel.functional.logme import logme, logme_of_maps, project, to_columns
+from dsel.functional.cores import num_cores
+from dsel.functional.evidence import Tridiagonal, project
+from dsel.functional.logme import logme, logme_of_maps, to_columns
 
 SHAPES = [(40, 6), (12, 30), (20, 20), (9, 8)]
 
@@ -143,6 +148,56 @@ def test_of_maps_equals_one_by_one(num_rows: int, dim: int, out: int, regression
     maps = [(rng.normal(size=(out, dim)), rng.normal(size=out)), (rng.normal(size=(out, dim)), None), (np.ones((out, dim)), np.ones(out))]
     expected = [logme(base @ weight.T + (0 if bias is None else bias), target, regression=regression) for weight, bias in maps]
     np.testing.assert_allclose(logme_of_maps(base, iter(maps), target, regression=regression), expected, rtol=0, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 24), st.integers(1, 20), st.integers(0, 3), st.integers(0, 10**6), st.sampled_from([1e-4, 1.0, 1e4]), st.booleans())
+def test_the_tridiagonal_form_tells_the_same(dim: int, more: int, num_classes: int, seed: int, scale: float, offset: bool) -> None:
+    rng, num_rows = np.random.default_rng(seed), dim + 4 + more
+    embeddings = np.asfortranarray(scale * (rng.normal(size=(num_rows, dim)) + 10 * offset))
+    target = rng.normal(size=num_rows) if num_classes < 2 else np.arange(num_rows) % num_classes
+    columns = to_columns(target, num_rows, regression=num_classes < 2)
+    found = Tridiagonal.of(embeddings, columns, num_rows).maximise()
+    assert found is not None
+    np.testing.assert_allclose(found, project(embeddings, columns).maximise().per_row, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("noise", [0.1, 3.0])
+def test_the_tridiagonal_form_tells_the_same_of_spectra_that_decay(rank: int | None, noise: float) -> None:
+    rng = np.random.default_rng(0)
+    embeddings, _ = make(200, 60, rank)
+    columns = (embeddings @ rng.normal(size=60) + noise * rng.normal(size=200))[:, None]
+    found = Tridiagonal.of(np.asfortranarray(embeddings), columns, 200).maximise()
+    assert found is not None
+    np.testing.assert_allclose(found, project(embeddings, columns).maximise().per_row, rtol=0, atol=1e-8)
+
+
+def test_the_tridiagonal_form_leaves_close_fits_to_the_spectrum() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = np.asfortranarray(rng.normal(size=(40, 6)))
+    fitted = embeddings @ rng.normal(size=(6, 1))
+    assert Tridiagonal.of(embeddings, fitted, 40).maximise() is None
+    assert Tridiagonal.of(np.zeros_like(embeddings), fitted, 40).maximise() is None
+    assert Tridiagonal.of(embeddings, np.hstack([fitted, rng.normal(size=(40, 1))]), 40).maximise() is None
+
+
+def test_few_maps_are_in_memory() -> None:
+    base, labels = make(60, 6)
+    alive: list[int] = []
+    most = 0
+
+    def maps() -> Iterator[tuple[np.ndarray, None]]:
+        nonlocal most
+        for seed in range(100):
+            weight = np.random.default_rng(seed).normal(size=(6, 6))
+            alive.append(seed)
+            weakref.finalize(weight, alive.remove, seed)
+            most = max(most, len(alive))
+            yield weight, None
+
+    assert len(logme_of_maps(base, maps(), labels, regression=False)) == 100
+    assert most <= 2 * num_cores() + 3
 
 
 def test_no_maps_no_scores() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dsel.artifact import hash_file
 from dsel.data.format import aligned, csv, jsonl, parquet, po, tsv, txt
 from dsel.data.format.rows import Before, Rows
 from dsel.data.text import Columns
@@ -123,7 +122,9 @@ def beside(path: Path, columns: Columns) -> list[Path]:
         return [path]
     other = aligned.other_side(path, columns)
     if not other.exists():
-        raise InputError(f"{path}: no {other.name} beside it, which would hold its translations; put it there, or set data.tgt_column=")
+        raise InputError(
+            f"{path}: no {other.name} beside it, which would hold its translations; put it there, or set data.{columns.sides[1]}_column="
+        )
     return [path, other]
 
 
@@ -139,15 +140,3 @@ def places(data: bytes, path: Path, numbers: npt.NDArray[np.int64]) -> tuple[lis
     kind = split_name(path)[0]
     find = LINES.get(kind, None if kind in PARSERS or kind in PAIR_PARSERS else txt.lines)
     return (numbers.tolist(), False) if find is None else (find(data)[numbers].tolist(), True)
-
-
-def hash_file(path: Path) -> str:
-    """A hash of the file's bytes; a file of the same size and time is not read again in this process."""
-    state = path.stat()
-    return _hash(path, state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _hash(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

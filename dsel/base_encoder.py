@@ -1,0 +1,121 @@
+"""The encoder that all of a run's models begin from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsel.error import InputError
+from dsel.functional.pairs import Ragged
+from dsel.labelled import LabelledTask
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from dsel.functional.task_model import TaskModel
+
+FILE = "base.json"
+
+
+@dataclass(frozen=True)
+class BaseEncoder:
+    """Weights and tokenizer in the folder, or under the hub name, `place`; `name` is what maps made for it say. An embedding is pooled by
+    `pooling` ("cls", "mean", "pooler") from the first `context` tokens. `key` changes with all that it computes."""
+
+    place: str
+    name: str
+    pooling: str
+    context: int
+    key: str
+    revision: str | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write it down."""
+        place = Path(self.place)
+        beside = place.is_absolute() and place.is_relative_to(folder.parent)  # an artifact: its folder may move
+        record = {**asdict(self), "place": os.path.relpath(place, folder) if beside else self.place, "beside": beside}
+        (folder / FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> BaseEncoder:
+        """What `save` wrote."""
+        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        beside = record.pop("beside")
+        return BaseEncoder(**{**record, "place": str((folder / record["place"]).resolve()) if beside else record["place"]})
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Errors: there is none."""
+        from transformers import AutoTokenizer
+
+        try:
+            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.place, revision=self.revision)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"encoder.path={self.place}: no tokenizer can be loaded from that folder or hub name ({reason})") from error
+        return found
+
+    def check(self) -> BaseEncoder:
+        """Itself. Errors: a pooling that there is not, or that the encoder lacks; nothing to load; fewer positions than `context`."""
+        from dsel.functional.task_model import POOLINGS, load_weights
+
+        if self.pooling not in POOLINGS:
+            raise InputError(f"encoder.pooling={self.pooling}: must be one of {', '.join(POOLINGS)}")
+        self.tokenizer()
+        encoder = load_weights(self.place, self.revision)
+        most = getattr(encoder.config, "max_position_embeddings", None)
+        if isinstance(most, int) and 0 < most < self.context:
+            raise InputError(f"encoder.context={self.context}: {self.name} reads at most {most} tokens; set it to that or less")
+        if self.pooling == "pooler" and getattr(encoder, "pooler", None) is None:
+            raise InputError(f"encoder.pooling=pooler: {self.name} has no pooler; give encoder.pooling=cls or mean")
+        return self
+
+    def model(self, num_outputs: int, seed: int) -> TaskModel:
+        """The encoder with a new head, drawn from `seed`."""
+        import torch
+
+        from dsel.functional.task_model import TaskModel, load_weights
+
+        encoder = load_weights(self.place, self.revision)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return TaskModel(encoder, self.pooling, num_outputs, self._separator(encoder)).to(next(encoder.parameters()).device)
+
+    def _separator(self, encoder: torch.nn.Module) -> int | None:
+        """The token after the first side, where the encoder was shown which side a token is of."""
+        tokenizer = self.tokenizer()
+        tells = "token_type_ids" in tokenizer.model_input_names and getattr(encoder.config, "type_vocab_size", 0) > 1
+        separator = tokenizer.sep_token_id
+        return separator if tells and isinstance(separator, int) and separator != tokenizer.cls_token_id else None
+
+    def encode(self, task: LabelledTask, tokenizer: PreTrainedTokenizerBase) -> tuple[Ragged, int]:
+        """Tokens of each row, pairs joined by the tokenizer's separator and the longer side cut first; and how many rows were cut."""
+        pairs = task.second is not None
+        second = [text or "" for text in task.second] if task.second is not None else None
+        backend = tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        ids = tokenizer(list(task.first), second, verbose=False, return_attention_mask=False)["input_ids"]
+        cut = [row for row, own in enumerate(ids) if len(own) > self.context]
+        if cut:
+            strategy = "longest_first" if pairs else True
+            shorter = tokenizer(
+                [task.first[row] for row in cut], [second[row] for row in cut] if second else None, verbose=False,
+                truncation=strategy, max_length=self.context, return_attention_mask=False,
+            )["input_ids"]  # fmt: skip
+            for row, own in zip(cut, shorter, strict=True):
+                ids[row] = own
+        return _ragged(ids), len(cut)
+
+
+def _ragged(ids: Sequence[Sequence[int]]) -> Ragged:
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum([len(own) for own in ids], out=offsets[1:])
+    flat = np.concatenate([np.asarray(own, np.int64) for own in ids]) if len(ids) else np.empty(0, np.int64)
+    return Ragged(flat, offsets)

@@ -1,0 +1,156 @@
+"""Rank: which source task should help the target most, by a scorer of tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from dsel.context import World
+from dsel.error import InputError
+from dsel.labelled import LabelledTask, read_tasks
+from dsel.phase.encoder import find_base
+from dsel.phase.tuning import Tuning
+from dsel.phase.workbench import MapFitting, Workbench
+from dsel.progress import progress
+from dsel.protocol import TaskScorer
+from dsel.state import State
+
+log = logging.getLogger("dsel")
+
+RANKING, METRICS = "ranking.parquet", "metrics.json"
+FEW_ROWS, LEAST_ROWS = 300, 20
+INTERVAL = 5, 95  # percentiles of a rank
+TOP = 3
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Scores each source task for each target task, on the rows of the selector's sample. What is kept of a source (its tuned model, its
+    map) is made before, and counted apart: `ms_per_source` is what one more target takes, `bytes_per_source` what is kept.
+
+    `num_resamples` bootstrap samples of the target's rows say between which ranks a source lies in nine of ten. `partial` leaves out a
+    target of which the scorer has nothing to say; else that is an error.
+    """
+
+    scorer: TaskScorer
+    tuning: Tuning
+    fitting: MapFitting
+    num_resamples: int = 100
+    partial: bool = False
+
+    needs_checkpoint = False
+    trains = False
+
+    def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
+        """Write ranking.parquet: of each target and source `rank`, `score`, `low`, `high` (ranks) and `in_top` (shares of resamples), its
+        rows; and metrics.json."""
+        tasks = read_tasks({"source": world.corpus.source, "target": world.corpus.target, "test": world.corpus.test})
+        sources = {name: task.check() for name, task in tasks["source"].items()}
+        bench = Workbench(find_base(state, world), self.tuning, self.fitting, sources, world.store, world.seed)
+        started, saved = time.monotonic(), world.store.saved
+        sizes = self._prepare(bench)
+        prepared = time.monotonic() - started + world.store.saved - saved
+        rows, seconds = [], []
+        for target in tasks["target"].values():
+            scores, taken = self._score(bench, target.check(), world)
+            if scores is not None:
+                seconds.append(taken)
+                rows += self._tabulate(bench, target, scores, world)
+        if not rows:
+            raise InputError(
+                f"phases.{world.name}: {type(self.scorer).__name__} has nothing to say of any target; give another task_scorer="
+            )
+        _warn_of_cuts(bench, self, tasks["target"])
+        pl.DataFrame(rows).write_parquet(folder / RANKING)
+        metrics = {"ms_per_source": 1000 * sum(seconds) / len(seconds) / len(sources), "bytes_per_source": float(np.mean(sizes))}
+        (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        return {"prepared_seconds": round(prepared, 3), "ranked_sources": len(sources)}
+
+    def read(self, state: State, world: World, folder: Path) -> State:
+        """The state with what a source takes."""
+        return state.with_metrics(**json.loads((folder / METRICS).read_text(encoding="utf-8")))
+
+    def _prepare(self, bench: Workbench) -> list[int]:
+        """Bytes that are kept of each source."""
+        sizes = []
+        with progress("sources", len(bench.sources), "tasks") as bar:
+            for name, source in bench.sources.items():
+                sizes.append(sum(bench.prepare(need, source) for need in self.scorer.needs))
+                bar.advance(1, name)
+        return sizes
+
+    def _score(self, bench: Workbench, target: LabelledTask, world: World) -> tuple[Floats | None, float]:
+        """Scores (source,), and the seconds that they took; None where there are none."""
+        if len(target) < LEAST_ROWS:
+            raise InputError(
+                f"task {target.name}: {len(target)} rows to rank by, of which a ranking needs {LEAST_ROWS} at least; label more"
+            )
+        started, saved = time.monotonic(), world.store.saved
+        scores = self.scorer.score(bench.context(target))
+        seconds = time.monotonic() - started + world.store.saved - saved
+        if np.isfinite(scores).any():
+            return scores, seconds
+        if not self.partial:
+            kind = "regression" if target.is_regression else "classification"
+            name = type(self.scorer).__name__
+            raise InputError(f"task {target.name}: {name} has no score for a {kind} target; give task_scorer=esm_logme or another")
+        log.info("%s: no score for %s, which is left out", type(self.scorer).__name__, target.name)
+        return None, seconds
+
+    def _tabulate(self, bench: Workbench, target: LabelledTask, scores: Floats, world: World) -> list[dict[str, Any]]:
+        ranks = to_ranks(scores)
+        drawn = self._resample(bench, target, world)
+        bounds = np.percentile(drawn, INTERVAL, axis=0) if len(drawn) else np.full((2, len(ranks)), np.nan)
+        in_top = (drawn <= TOP).mean(0) if len(drawn) else np.full(len(ranks), np.nan)
+        if len(target) < FEW_ROWS and len(drawn):
+            best = int(np.argmin(ranks))
+            log.warning(
+                "%s: %d rows are few to rank by: in resamples of them the first, %s, has rank %.0f to %.0f, "
+                "and is among the first %d in %.0f %%",
+                target.name, len(target), list(bench.sources)[best], bounds[0][best], bounds[1][best], TOP, 100 * in_top[best],
+            )  # fmt: skip
+        found = []
+        for at in np.argsort(ranks, kind="stable"):
+            source = bench.sources[list(bench.sources)[at]]
+            found.append({
+                "target": target.name, "source": source.name, "rank": float(ranks[at]), "score": float(scores[at]),
+                "low": float(bounds[0][at]), "high": float(bounds[1][at]), "in_top": float(in_top[at]), "source_rows": len(source),
+                "target_rows": len(target), "regression": target.is_regression,
+            })  # fmt: skip
+        return found
+
+    def _resample(self, bench: Workbench, target: LabelledTask, world: World) -> Floats:
+        """Ranks (resample, source) on bootstrap samples of the target's rows."""
+        rng = np.random.default_rng(world.phase_seed("resample"))
+        drawn = []
+        with progress("resamples", self.num_resamples, "rankings") as bar:
+            for _ in range(self.num_resamples):
+                rows = np.sort(rng.integers(len(target), size=len(target)))
+                if np.ptp(target.labels[rows]):
+                    drawn.append(to_ranks(self.scorer.score(bench.context(target, rows))))
+                bar.advance(1)
+        return np.array(drawn)
+
+
+def to_ranks(scores: Floats) -> Floats:
+    """Ranks (source,) from 1, the largest score first; those that tie share the mean of theirs, and come last without a score."""
+    from scipy.stats import rankdata
+
+    ranks: Floats = rankdata(-np.where(np.isfinite(scores), scores, -np.inf))
+    return ranks
+
+
+def _warn_of_cuts(bench: Workbench, phase: Rank, targets: Mapping[str, LabelledTask]) -> None:
+    for name, cut in bench.cut.items():
+        if name in targets or name in bench.sources:
+            log.warning("%s: %d rows are longer than encoder.context=%d tokens, and were cut", name, cut, bench.base.context)
