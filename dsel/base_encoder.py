@@ -76,6 +76,12 @@ class BaseEncoder:
             raise InputError(f"encoder.pooling=pooler: {self.name} has no pooler; give encoder.pooling=cls or mean")
         return self
 
+    def dim(self) -> int:
+        """Of an embedding."""
+        from transformers import AutoConfig
+
+        return int(AutoConfig.from_pretrained(self.place, revision=self.revision).hidden_size)
+
     def model(self, num_outputs: int, seed: int) -> TaskModel:
         """The encoder with a new head, drawn from `seed`."""
         import torch

@@ -89,6 +89,7 @@ def test_inline_overrides_name_keys_that_exist() -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         configs = [compose("config", overrides=["experiment=select", f"data={data}"]) for data in ("files", "localized")]
+        configs.append(compose("config", overrides=["experiment=rank_tasks", "encoder=published"]))
     groups = {path.name for path in cli.CONF.iterdir() if path.is_dir()}
     known = {*groups, "model.path", *(key for config in configs for key in cli._flatten(OmegaConf.to_container(config)))}
     said = {key for code in re.findall(r"`([^`]+)`", README) for key in re.findall(r"(?:^|\s)([a-z][\w.]*)=", code)}

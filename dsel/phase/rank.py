@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dsel.context import World
 from dsel.error import InputError
 from dsel.labelled import LabelledTask, read_tasks
 from dsel.phase.encoder import find_base
+from dsel.phase.map_cache import MapCache, list_files
 from dsel.phase.tuning import Tuning
 from dsel.phase.workbench import MapFitting, Workbench
 from dsel.progress import progress
@@ -38,8 +39,9 @@ class Rank:
     """Scores each source task for each target task, on the rows of the selector's sample. What is kept of a source (its tuned model, its
     map) is made before, and counted apart: `ms_per_source` is what one more target takes, `bytes_per_source` what is kept.
 
-    `num_resamples` bootstrap samples of the target's rows say between which ranks a source lies in nine of ten. `partial` leaves out a
-    target of which the scorer has nothing to say; else that is an error.
+    `num_resamples` random halves of the target's rows say between which ranks a source lies in nine of ten. `partial` leaves out a
+    target of which the scorer has nothing to say; else that is an error. `maps`: a folder of maps, in which those that are fitted are put
+    too, or names of repositories on the Hub; without sources, those that have a map are the sources.
     """
 
     scorer: TaskScorer
@@ -47,16 +49,23 @@ class Rank:
     fitting: MapFitting
     num_resamples: int = 100
     partial: bool = False
+    maps: str | Sequence[str] | None = None
 
     needs_checkpoint = False
     trains = False
+
+    def identity(self) -> Any:
+        """The files of the maps that are given."""
+        return list_files(self.maps)
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write ranking.parquet: of each target and source `rank`, `score`, `low`, `high` (ranks) and `in_top` (shares of resamples), its
         rows; and metrics.json."""
         tasks = read_tasks({"source": world.corpus.source, "target": world.corpus.target, "test": world.corpus.test})
-        sources = {name: task.check() for name, task in tasks["source"].items()}
-        bench = Workbench(find_base(state, world), self.tuning, self.fitting, sources, world.store, world.seed)
+        base = find_base(state, world)
+        maps = MapCache.open(self.maps, base, world.store.root / "maps")
+        sources = {name: task.check() for name, task in tasks["source"].items()} or self._of_maps(maps, world)
+        bench = Workbench(base, self.tuning, self.fitting, sources, world.store, world.seed, maps)
         started, saved = time.monotonic(), world.store.saved
         sizes = self._prepare(bench)
         prepared = time.monotonic() - started + world.store.saved - saved
@@ -79,6 +88,15 @@ class Rank:
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with what a source takes."""
         return state.with_metrics(**json.loads((folder / METRICS).read_text(encoding="utf-8")))
+
+    def _of_maps(self, maps: MapCache, world: World) -> dict[str, LabelledTask]:
+        """Sources of which there is a map, and nothing else. Errors: there are no maps, or the scorer looks at more."""
+        if not maps.found:
+            raise InputError(f"phases.{world.name}: there are neither sources nor maps; give sources=FOLDER_OR_HUB_LIST or maps=FOLDER")
+        if tuple(self.scorer.needs) != ("map",):
+            name = type(self.scorer).__name__
+            raise InputError(f"phases.{world.name}: {name} looks at the sources' rows or models, and there are maps only; give sources=")
+        return {name: LabelledTask(name, (), None, np.empty(0), (), ()) for name in maps.found}
 
     def _prepare(self, bench: Workbench) -> list[int]:
         """Bytes that are kept of each source."""
@@ -130,12 +148,13 @@ class Rank:
         return found
 
     def _resample(self, bench: Workbench, target: LabelledTask, world: World) -> Floats:
-        """Ranks (resample, source) on bootstrap samples of the target's rows."""
+        """Ranks (resample, source) on random halves of the target's rows, whose means spread as those of bootstrap samples do: repeated rows
+        would look to LogME like labels without noise."""
         rng = np.random.default_rng(world.phase_seed("resample"))
         drawn = []
         with progress("resamples", self.num_resamples, "rankings") as bar:
             for _ in range(self.num_resamples):
-                rows = np.sort(rng.integers(len(target), size=len(target)))
+                rows = np.sort(rng.permutation(len(target))[: len(target) // 2])
                 if np.ptp(target.labels[rows]):
                     drawn.append(to_ranks(self.scorer.score(bench.context(target, rows))))
                 bar.advance(1)

@@ -18,6 +18,7 @@ from dsel.base_encoder import BaseEncoder
 from dsel.context import Seen, TaskContext
 from dsel.error import InputError
 from dsel.labelled import LabelledTask
+from dsel.phase.map_cache import MapCache
 from dsel.phase.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Workbench:
     sources: Mapping[str, LabelledTask]
     store: Store
     seed: int
-    maps: Callable[[str], SpaceMap | None] = lambda _: None  # those that stand in a folder already
+    maps: MapCache | None = None  # those that stand in a folder already
     cut: dict[str, int] = field(default_factory=dict)  # by task's name: rows longer than the context
     _tokens: dict[str, Ragged] = field(default_factory=dict, repr=False)
 
@@ -96,19 +97,28 @@ class Workbench:
         """The source's map, and its folder where it was made here."""
         from dsel.functional.map_file import load, save
 
-        if (given := self.maps(source.name)) is not None:
+        if self.maps is not None and (given := self.maps.get(source.name, source, self.base.dim())) is not None:
             return given, None
+        if not len(source):
+            raise InputError(
+                f"task {source.name}: has neither a map nor rows to fit one to; give its rows in sources=, or its map in maps="
+            )
 
         def build(folder: Path) -> Mapping[str, Any]:
             base, tuned = self.embed(source), self.seen(source, source).embeddings
             started = time.monotonic()
             found = self.fitting.fit(base, tuned, self._seed("map"))
-            card = {"base_model_name": self.base.name, "task_id": source.name, "num_rows": len(source), "rows": source.fingerprint}
-            save(folder, found, card)
+            save(folder, found, self._card(source))
             return {"seconds": time.monotonic() - started, "held_out_error": found.held_out_error}
 
         folder, _ = self.store.get("map", self._key(source.fingerprint, repr(self.tuning), repr(self.fitting), self.seed), build)
-        return load(folder)[0], folder
+        space_map = load(folder)[0]
+        if self.maps is not None:
+            self.maps.put(source.name, space_map, self._card(source))
+        return space_map, folder
+
+    def _card(self, source: LabelledTask) -> dict[str, Any]:
+        return {"base_model_name": self.base.name, "task_id": source.name, "num_rows": len(source), "rows": source.fingerprint}
 
     def fisher(self, task: LabelledTask) -> Vectors:
         """The diagonal Fisher information of the base encoder on some of the task's rows, under a head fitted to its embeddings."""
@@ -165,7 +175,7 @@ class Workbench:
             found, folder = self.space_map(source)
             return _size(folder) if folder is not None else int(4 * (found.weight.size + found.bias.size))
         if need == "embedding":
-            return 4 * self.embed(source).shape[1]
+            return 4 * self.base.dim()
         if need == "fisher":
             return 4 * len(self.fisher(source))
         return 4 * len(np.unique(self.tokens(source).flat))
