@@ -148,8 +148,8 @@ class Rank:
         return found
 
     def _resample(self, bench: Workbench, target: LabelledTask, world: World) -> Floats:
-        """Ranks (resample, source) on random halves of the target's rows, whose means spread as those of bootstrap samples do: repeated rows
-        would look to LogME like labels without noise."""
+        """Ranks (resample, source) on random halves of the target's rows, whose means spread as those of bootstrap samples do: repeated
+        rows would look to LogME like labels without noise."""
         rng = np.random.default_rng(world.phase_seed("resample"))
         drawn = []
         with progress("resamples", self.num_resamples, "rankings") as bar:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from dsel.context import World
@@ -100,5 +101,19 @@ def _summarise(frame: pl.DataFrame) -> dict[str, float]:
         found[f"transfer_none{suffix}"] = float(none["none"].mean())  # type: ignore[arg-type]
         found[f"transfer_mean{suffix}"] = float(joined["performance"].mean())  # type: ignore[arg-type]
         found[f"transfer_best{suffix}"] = float(best["performance"].mean())  # type: ignore[arg-type]
+        if own["repeat"].n_unique() > 1:
+            found[f"transfer_reliability{suffix}"] = _reliability(own.filter(pl.col("source") != NONE))
         found[f"transfer_helps{suffix}"] = float((joined["performance"] > joined["none"]).mean())  # type: ignore[arg-type]
     return found
+
+
+def _reliability(own: pl.DataFrame) -> float:
+    """Mean over targets of the rank correlation of the first repeat with the second: no ranking can be expected to agree better with
+    one."""
+    from dsel.functional.correlation import spearman
+
+    found = []
+    for _, part in own.group_by("target"):
+        first, second = (part.filter(pl.col("repeat") == repeat).sort("source")["performance"].to_numpy() for repeat in (0, 1))
+        found.append(spearman(first, second) if len(first) > 1 and np.ptp(first) and np.ptp(second) else 0.0)
+    return float(np.mean(found))

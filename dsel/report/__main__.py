@@ -1,4 +1,4 @@
-"""`python -m dsel.report FOLDER`: a report over the results in a folder, or on the selection of a single run."""
+"""`python -m dsel.report FOLDER`: a report over the results in a folder, or on the selection or ranking of a single run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from dsel.error import InputError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the report; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dsel.report", description="Write a report over a sweep's results, or a selection.")
+    parser = argparse.ArgumentParser(prog="python -m dsel.report", description="Report on a sweep's results, a selection or a ranking.")
     parser.add_argument("folder", type=Path, help="the sweep's folder: its cells' result.json files are anywhere below")
     parser.add_argument("--no-images", action="store_true", help="leave out figures/*.png and *.svg; the page has its charts anyway")
     parser.add_argument("--scale", type=float, default=2.0, help="pixels a point in the png files (default: 2)")
     options = parser.parse_args(arguments)
     try:
-        from dsel.report.selection import build_selection, read_selection  # here, so that --help need not load the drawing libraries
+        from dsel.report.single import build_single  # here, so that --help need not load the drawing libraries
 
-        if (selection := read_selection(options.folder)) is not None:
-            build_selection(selection)
+        if build_single(options.folder) is not None:
             return 0
         from dsel.report.build import FORMATS, build
 

@@ -144,7 +144,7 @@ def headline(sweep: Sweep) -> list[str]:
     order = rank(sweep.frame, metric)
     if not order:
         return ["No cell has a target loss yet."]
-    found = [_lead(sweep, metric, next(iter(order))), *_margin(sweep, metric)]
+    found = [_lead(sweep, metric, next(iter(order))), *margin(sweep, metric)]
     if metric == AFTER and (before := rank(sweep.frame, BEFORE)):
         first = next(iter(before))
         place = list(before).index(next(iter(order))) + 1 if next(iter(order)) in before else None
@@ -171,7 +171,7 @@ def _lead(sweep: Sweep, metric: str, best: str) -> str:
     return f"{text}, {gap} {side} {baseline(sweep)} with the same seeds (lower in {difference.wins} of {difference.n})."
 
 
-def _margin(sweep: Sweep, metric: str) -> list[str]:
+def margin(sweep: Sweep, metric: str) -> list[str]:
     """The winner against the runner-up, and whether the seeds agree."""
     order = list(rank(sweep.frame, metric))
     if len(order) < 2:

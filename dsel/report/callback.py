@@ -1,4 +1,4 @@
-"""A Hydra callback that reports on a sweep when its last cell is done, and on a single selection."""
+"""A Hydra callback that reports on a sweep when its last cell is done, and on a single selection or ranking."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ class Report(Callback):
             print(f"report: not written: {error}", file=sys.stderr)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print what a selection from a stream found, and where its page is; nothing for a run that failed."""
+        """Print what a selection from a stream or a ranking of tasks found, and where its page is; nothing for a run that failed."""
         value = getattr(kwargs.get("job_return"), "_return_value", None)
         if isinstance(value, BaseException) or value != value:  # what a failed run returns is not a number
             return
-        from dsel.report.selection import build_selection, read_selection
+        from dsel.report.single import build_single
 
         try:
-            selection = read_selection(Path(config.hydra.run.dir))
-            if selection is not None:
-                build_selection(selection)
+            build_single(Path(config.hydra.run.dir))
         except (InputError, OSError) as error:
             print(f"report: not written: {error}", file=sys.stderr)

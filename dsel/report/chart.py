@@ -14,7 +14,7 @@ from dsel.report.results import BASELINES
 # for the baselines. Shapes say the same again, for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#F0E442")
 GREYS = {"none": "#A6A6A6", "random": "#6E6E6E", "no_mask": "#A6A6A6", "mask_random": "#6E6E6E"}
-GREYS |= {"all_tasks": "#A6A6A6", "random_tasks": "#6E6E6E"}
+GREYS |= {"all_tasks": "#A6A6A6", "random_tasks": "#6E6E6E", "random_order": "#6E6E6E", "source_size": "#A6A6A6"}
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 NATS = "(nats/token)"

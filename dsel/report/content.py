@@ -14,6 +14,7 @@ from dsel.report.alignment import draw_alignments, read_alignments
 from dsel.report.chart import Look, to_spec
 from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
 from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves, read_masking
+from dsel.report.rankings import draw_costs_of_rankings, draw_regrets, draw_transfers, ranking_headline, read_transfers
 from dsel.report.results import Sweep
 from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
@@ -76,6 +77,13 @@ CAPTIONS = {
     "equal; where there is none, estimates only order subsets.",
     "approximation": "What becomes of outputs when the parameters move: squared relative error of the first-order approximation, and of no "
     "approximation at all. Medians over seeds and directions.",
+    "regret": "Regret@k, in percent: what is lost by trying the first k sources of a ranking only, of what the best of all brings, or no "
+    "transfer. NDCG and rank correlation: of the whole ranking, with what each source really brings. Large points: mean over seeds; bars: "
+    "one standard deviation; small points: the seeds.",
+    "ranking_cost": "Below and left is better: regret beside the time that a further target takes for each source. The larger a point, the "
+    "more is kept of each source on disk. Means over seeds; bars: one standard deviation.",
+    "transfers": "What fine-tuning on a source first really brings: accuracy, or for a regression Pearson's correlation, after it minus "
+    "without it; means over seeds. Blue helps, orange harms; sources that help most stand first. The strongest twentieth has one colour.",
     "costs": "Time by phase; phases that cells share are computed once.",
 }
 
@@ -106,9 +114,12 @@ def gather(sweep: Sweep) -> Content:
         "agreement": draw_agreement(frame, means, look),
         "estimates": draw_estimates(read_estimates(sweep, problems), look),
         "approximation": draw_errors(read_errors(sweep, problems), look),
+        "regret": draw_regrets(frame, means, look),
+        "ranking_cost": draw_costs_of_rankings(means, look),
+        "transfers": draw_transfers(read_transfers(sweep, problems)),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
-    judged = task_headline(sweep)
+    judged = [*ranking_headline(sweep), *task_headline(sweep)]
     drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
     return Content(
         sweep,

@@ -22,6 +22,8 @@ BASELINES = (
     "mask_random",
     "all_tasks",
     "random_tasks",
+    "random_order",
+    "source_size",
 )  # drawn first and in grey: what the others are measured against
 SKIPPED = ("report", "config", "versions", "artifacts", "overrides", "metrics", "cost")
 

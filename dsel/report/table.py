@@ -5,52 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from dsel.report.aggregate import AFTER, BEFORE, TRAINED, Difference, aggregate, baseline, compare_with, pm, rank
+from dsel.report.metrics import METRICS, Better
 from dsel.report.results import Sweep
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-Better = Literal["low", "high"]
-METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
-    (BEFORE, "target before FT", 3, "low"),
-    (AFTER, "target after FT", 3, "low"),
-    (TRAINED, "target", 3, "low"),
-    ("metrics.bleu_before_ft", "BLEU before FT", 1, "high"),
-    ("metrics.bleu_after_ft", "BLEU after FT", 1, "high"),
-    ("metrics.bleu_trained", "BLEU", 1, "high"),
-    ("metrics.pool_bleu_trained", "BLEU on the pool", 1, "high"),
-    ("metrics.masked_share", "masked", 3, None),
-    ("metrics.mask_auc", "AUC of the mask", 3, "high"),
-    ("metrics.pool_loss_before_ft", "pool before FT", 3, "low"),
-    ("metrics.pool_loss_after_ft", "pool after FT", 3, "low"),
-    ("metrics.selector_precision", "precision", 3, "high"),
-    ("metrics.selector_recall", "recall", 3, "high"),
-    ("metrics.selector_auc", "AUC", 3, "high"),
-    ("metrics.kl_reduction", "KL reduction", 3, "high"),
-    ("metrics.near_duplicates", "near-duplicates", 3, "low"),
-    ("metrics.relative_error", "relative error", 4, "low"),
-    ("metrics.spread", "error of the mean", 4, None),
-    ("metrics.repeat_error", "error of a repeat", 4, None),
-    ("metrics.spearman", "Spearman", 3, "high"),
-    ("metrics.spearman_test", "Spearman on test", 3, "high"),
-    ("metrics.pearson", "Pearson", 3, "high"),
-    ("metrics.lds", "LDS", 3, "high"),
-    ("metrics.speedup", "times as fast", 1, "high"),
-    ("metrics.speedup_flops", "times fewer FLOPs", 1, "high"),
-    ("metrics.selected_tasks", "tasks", 1, None),
-    ("metrics.selected_noise", "noise selected", 3, "low"),
-    ("metrics.first_order_error_0.02", "first-order error at 2 %", 6, "low"),
-    ("metrics.zero_order_error_0.02", "zero-order at 2 %", 6, None),
-    ("metrics.first_order_error_0.1", "first-order error at 10 %", 5, "low"),
-    ("metrics.zero_order_error_0.1", "zero-order at 10 %", 5, None),
-    ("metrics.tuned_distance", "fine-tuned distance", 3, None),
-    ("cost.seconds", "seconds", 1, None),
-)
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "·": r"$\cdot$"}
 LATEX |= {mark: "\\" + mark for mark in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 

@@ -45,6 +45,7 @@ def test_page_asks_the_network_for_nothing(page: str) -> None:
 def test_page_has_one_copy_of_vega_and_every_figure(page: str) -> None:
     assert page.count("window.vegaEmbed=") == 1
     others = {"training", "translations", "masking", "alignments", "translated_domains", "agreement", "estimates", "approximation"}
+    others |= {"regret", "ranking_cost", "transfers"}
     for name in CAPTIONS.keys() - others:  # of other experiments
         assert f'data-name="{name}"' in page
         assert f'id="chart-{name}"' in page

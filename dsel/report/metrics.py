@@ -1,0 +1,66 @@
+"""The metrics that a table may have: column of the frame, title, decimals, and which way is better."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dsel.report.aggregate import AFTER, BEFORE, TRAINED
+
+Better = Literal["low", "high"]
+METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
+    (BEFORE, "target before FT", 3, "low"),
+    (AFTER, "target after FT", 3, "low"),
+    (TRAINED, "target", 3, "low"),
+    ("metrics.bleu_before_ft", "BLEU before FT", 1, "high"),
+    ("metrics.bleu_after_ft", "BLEU after FT", 1, "high"),
+    ("metrics.bleu_trained", "BLEU", 1, "high"),
+    ("metrics.pool_bleu_trained", "BLEU on the pool", 1, "high"),
+    ("metrics.masked_share", "masked", 3, None),
+    ("metrics.mask_auc", "AUC of the mask", 3, "high"),
+    ("metrics.pool_loss_before_ft", "pool before FT", 3, "low"),
+    ("metrics.pool_loss_after_ft", "pool after FT", 3, "low"),
+    ("metrics.selector_precision", "precision", 3, "high"),
+    ("metrics.selector_recall", "recall", 3, "high"),
+    ("metrics.selector_auc", "AUC", 3, "high"),
+    ("metrics.kl_reduction", "KL reduction", 3, "high"),
+    ("metrics.near_duplicates", "near-duplicates", 3, "low"),
+    ("metrics.relative_error", "relative error", 4, "low"),
+    ("metrics.spread", "error of the mean", 4, None),
+    ("metrics.repeat_error", "error of a repeat", 4, None),
+    ("metrics.spearman", "Spearman", 3, "high"),
+    ("metrics.spearman_test", "Spearman on test", 3, "high"),
+    ("metrics.pearson", "Pearson", 3, "high"),
+    ("metrics.lds", "LDS", 3, "high"),
+    ("metrics.speedup", "times as fast", 1, "high"),
+    ("metrics.speedup_flops", "times fewer FLOPs", 1, "high"),
+    ("metrics.selected_tasks", "tasks", 1, None),
+    ("metrics.selected_noise", "noise selected", 3, "low"),
+    ("metrics.first_order_error_0.02", "first-order error at 2 %", 6, "low"),
+    ("metrics.zero_order_error_0.02", "zero-order at 2 %", 6, None),
+    ("metrics.first_order_error_0.1", "first-order error at 10 %", 5, "low"),
+    ("metrics.zero_order_error_0.1", "zero-order at 10 %", 5, None),
+    ("metrics.tuned_distance", "fine-tuned distance", 3, None),
+    ("metrics.regret_1", "regret@1 %", 2, "low"),
+    ("metrics.regret_3", "regret@3 %", 2, "low"),
+    ("metrics.regret_5", "regret@5 %", 2, "low"),
+    ("metrics.ndcg", "NDCG", 3, "high"),
+    ("metrics.rank_correlation", "rank correlation", 3, "high"),
+    ("metrics.regret_1_regression", "regret@1 % (regression)", 2, "low"),
+    ("metrics.regret_3_regression", "regret@3 % (regression)", 2, "low"),
+    ("metrics.regret_5_regression", "regret@5 % (regression)", 2, "low"),
+    ("metrics.ndcg_regression", "NDCG (regression)", 3, "high"),
+    ("metrics.rank_correlation_regression", "rank correlation (regression)", 3, "high"),
+    ("metrics.ms_per_source", "ms a source", 2, "low"),
+    ("metrics.bytes_per_source", "bytes a source", 0, "low"),
+    ("metrics.transfer_none", "no transfer", 3, None),  # what transfers bring is the same for every ranking
+    ("metrics.transfer_mean", "mean transfer", 3, None),
+    ("metrics.transfer_best", "best transfer", 3, None),
+    ("metrics.transfer_reliability", "reliability of transfers", 3, None),
+    ("metrics.transfer_helps", "share that helps", 3, None),
+    ("metrics.transfer_none_regression", "no transfer (regression)", 3, None),
+    ("metrics.transfer_mean_regression", "mean transfer (regression)", 3, None),
+    ("metrics.transfer_best_regression", "best transfer (regression)", 3, None),
+    ("metrics.transfer_reliability_regression", "reliability of transfers (regression)", 3, None),
+    ("metrics.transfer_helps_regression", "share that helps (regression)", 3, None),
+    ("cost.seconds", "seconds", 1, None),
+)
