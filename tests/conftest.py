@@ -11,6 +11,7 @@ import torch
 from hypothesis import settings
 from laboratory import Lab
 from made_up_corpus import tiny_config, write_files
+from ranking_lab import RankingLab
 from task_lab import TaskLab
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -55,6 +56,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> TaskLab:
     """One model trained on six small tasks, for all tests that only look at it."""
     return TaskLab.make(tmp_path_factory.mktemp("tasks"))
+
+
+@pytest.fixture(scope="session")
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> RankingLab:
+    """Small labelled tasks and a tiny encoder, for all tests that rank; what they ask for is made once."""
+    return RankingLab.make(tmp_path_factory.mktemp("ranking"))
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def _summarise(frame: pl.DataFrame) -> dict[str, float]:
         found[f"transfer_none{suffix}"] = float(none["none"].mean())  # type: ignore[arg-type]
         found[f"transfer_mean{suffix}"] = float(joined["performance"].mean())  # type: ignore[arg-type]
         found[f"transfer_best{suffix}"] = float(best["performance"].mean())  # type: ignore[arg-type]
-        if own["repeat"].n_unique() > 1:
+        if own["repeat"].n_unique() > 1 and own["source"].n_unique() > 2:
             found[f"transfer_reliability{suffix}"] = _reliability(own.filter(pl.col("source") != NONE))
         found[f"transfer_helps{suffix}"] = float((joined["performance"] > joined["none"]).mean())  # type: ignore[arg-type]
     return found
@@ -114,6 +114,9 @@ def _reliability(own: pl.DataFrame) -> float:
 
     found = []
     for _, part in own.group_by("target"):
-        first, second = (part.filter(pl.col("repeat") == repeat).sort("source")["performance"].to_numpy() for repeat in (0, 1))
-        found.append(spearman(first, second) if len(first) > 1 and np.ptp(first) and np.ptp(second) else 0.0)
-    return float(np.mean(found))
+        first, second = (part.filter(pl.col("repeat") == repeat).select("source", "performance") for repeat in (0, 1))
+        both = first.join(second, on="source")
+        if len(both) > 1:
+            values = both["performance"].to_numpy(), both["performance_right"].to_numpy()
+            found.append(spearman(*values) if np.ptp(values[0]) and np.ptp(values[1]) else 0.0)
+    return float(np.mean(found)) if found else 0.0
