@@ -67,14 +67,33 @@ class BaseEncoder:
 
         if self.pooling not in POOLINGS:
             raise InputError(f"encoder.pooling={self.pooling}: must be one of {', '.join(POOLINGS)}")
-        self.tokenizer()
-        encoder = load_weights(self.place, self.revision)
-        most = getattr(encoder.config, "max_position_embeddings", None)
-        if isinstance(most, int) and 0 < most < self.context:
-            raise InputError(f"encoder.context={self.context}: {self.name} reads at most {most} tokens; set it to that or less")
+        tokenizer = self.tokenizer()
+        least = tokenizer.num_special_tokens_to_add(pair=True) + 1
+        if self.context < least:
+            raise InputError(f"encoder.context={self.context}: must be at least {least}, two texts' special tokens and one more")
+        encoder = load_weights(self.place, self.revision, self.pooling == "pooler")
         if self.pooling == "pooler" and getattr(encoder, "pooler", None) is None:
             raise InputError(f"encoder.pooling=pooler: {self.name} has no pooler; give encoder.pooling=cls or mean")
+        num_words = int(encoder.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        if len(tokenizer) > num_words:
+            raise InputError(
+                f"encoder.path={self.place}: its tokenizer has {len(tokenizer)} tokens, its weights {num_words}; mend the folder"
+            )
+        self._try_longest(encoder)
         return self
+
+    def _try_longest(self, encoder: torch.nn.Module) -> None:
+        """Errors: the encoder does not read `context` tokens; some have fewer places for them than their config says."""
+        import torch
+
+        most = getattr(encoder.config, "max_position_embeddings", None)
+        tokens = torch.ones(1, self.context, dtype=torch.long, device=next(encoder.parameters()).device)
+        try:
+            with torch.inference_mode():
+                encoder.eval()(input_ids=tokens + 1, attention_mask=tokens)
+        except (IndexError, RuntimeError, ValueError) as error:
+            told = f" ({most} places)" if most else ""
+            raise InputError(f"encoder.context={self.context}: {self.name} does not read so many tokens{told}; set it lower") from error
 
     def dim(self) -> int:
         """Of an embedding."""

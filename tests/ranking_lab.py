@@ -19,8 +19,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from dsel.artifact import Store
 from dsel.base_encoder import BaseEncoder
 from dsel.labelled import LabelledTask
+from dsel.phase.map_fitting import MapFitting
 from dsel.phase.tuning import Tuning
-from dsel.phase.workbench import MapFitting, Workbench
+from dsel.phase.workbench import Workbench
 
 COLOURS, ANIMALS, SIZES = ("red", "blue"), ("cat", "dog", "eel"), ("small", "large")
 FILLERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")

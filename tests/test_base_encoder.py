@@ -98,7 +98,7 @@ def test_checks(base: BaseEncoder, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     wrong = {
         r"encoder\.pooling=max: must be one of cls, mean, pooler": {"pooling": "max"},
-        r"encoder\.context=41: tiny reads at most 40 tokens; set it to that or less": {"context": 41},
+        r"encoder\.context=41: tiny does not read so many tokens \(40 places\); set it lower": {"context": 41},
         r"encoder\.pooling=pooler: tiny has no pooler; give encoder\.pooling=cls or mean": {"pooling": "pooler", "place": str(without)},
         r"encoder\.path=.*empty: no tokenizer can be loaded from that folder or hub name": {"place": str(tmp_path / "empty")},
     }

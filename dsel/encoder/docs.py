@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from dsel.state import State
 from dsel.stream import PoolStream
 
 NAME = "docs"
+POOLINGS = ("cls", "mean")
 MADE_OF = ("documents", "model", "train", "seed")  # keys that its weights hang on
 CODE = ("dsel.corpus", "dsel.objective", "dsel.pool", "dsel.tokens", "dsel.training")
 
@@ -35,11 +37,17 @@ class Docs:
     learning_rate: float = 1.0e-3
     seed: int = 0
 
+    def identity(self) -> Any:
+        """That of the documents."""
+        return self.documents.identity()
+
     def prepare(self, world: World) -> BaseEncoder:
         """The encoder, trained or found on disk: an artifact that runs on any tasks share."""
         config, store = world.config["encoder"], world.store
-        if not 2 <= self.context <= self.model.context:
-            raise InputError(f"encoder.context={self.context}: must be 2 to encoder.model.context={self.model.context}")
+        if self.pooling not in POOLINGS:
+            raise InputError(f"encoder.pooling={self.pooling}: must be {' or '.join(POOLINGS)}, since pretraining makes no pooler")
+        if not 4 <= self.context <= self.model.context:
+            raise InputError(f"encoder.context={self.context}: must be 4 to encoder.model.context={self.model.context}")
         own, code = {name: config[name] for name in MADE_OF}, {name: hash_module(name) for name in CODE}
         key = fingerprint(own, self.documents.identity(), hash_code(own), code)
         folder, _ = store.get("encoder", key, lambda folder: self._train(world, folder, key))
@@ -47,10 +55,11 @@ class Docs:
 
     def _train(self, world: World, folder: Path, key: str) -> Mapping[str, Any]:
         own = self._world(world, key)
+        started = time.monotonic()
         cost = self.train.run(State(key), own, folder)
         assert own.tokenizer is not None
         own.tokenizer.save_pretrained(folder / "model")
-        return cost
+        return {**cost, "seconds": time.monotonic() - started}
 
     def _world(self, world: World, key: str) -> World:
         """The run's, with these documents and this model in the place of its own."""

@@ -56,6 +56,8 @@ class TaskModel(torch.nn.Module):
             if pooled is None:
                 raise InputError("encoder.pooling=pooler: the encoder has no pooler; give encoder.pooling=cls or mean")
             return pooled
+        if self.pooling != "mean":
+            raise InputError(f"encoder.pooling={self.pooling}: must be one of {', '.join(POOLINGS)}")
         weights = real.unsqueeze(-1).to(found.last_hidden_state.dtype)
         mean: torch.Tensor = (found.last_hidden_state * weights).sum(1) / weights.sum(1).clamp_min(1)
         return mean
@@ -78,8 +80,9 @@ class TaskModel(torch.nn.Module):
         return model.eval(), card
 
 
-def load_weights(place: str, revision: str | None = None) -> torch.nn.Module:
-    """The encoder in a folder or of a hub name, in float32 and ready to train, on a GPU where there is one. Errors: none can be loaded."""
+def load_weights(place: str, revision: str | None = None, with_pooler: bool = False) -> torch.nn.Module:
+    """The encoder in a folder or of a hub name, in float32 and ready to train, on a GPU where there is one. Errors: none can be loaded, or
+    its files lack the pooler that is asked for."""
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -89,13 +92,16 @@ def load_weights(place: str, revision: str | None = None) -> torch.nn.Module:
     try:
         with torch.random.fork_rng():  # a pooler that the checkpoint lacks is drawn at random
             torch.manual_seed(0)
-            model: torch.nn.Module = AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32)
+            model, info = AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"encoder.path={place}: no encoder can be loaded from that folder or hub name ({reason})") from error
     finally:
         logging.set_verbosity(level)
-    return model.to("cuda") if torch.cuda.is_available() else model
+    if with_pooler and any("pooler" in key for key in info["missing_keys"]):
+        raise InputError(f"encoder.pooling=pooler: {place} has no weights of a pooler; give encoder.pooling=cls or mean")
+    found: torch.nn.Module = model
+    return found.to("cuda") if torch.cuda.is_available() else found
 
 
 def _second_side(tokens: torch.Tensor, separator: int) -> torch.Tensor:

@@ -25,7 +25,7 @@ class MaskedLanguageModeling(LanguageModeling):
         from dsel.functional.token_losses import token_losses
 
         hidden, luck = self.predicted(batch), _luck(batch, 1)
-        vocab_size, mask = (int(getattr(model.config, name)) for name in ("vocab_size", "mask_token_id"))
+        vocab_size, mask = (_number(model, name) for name in ("vocab_size", "mask_token_id"))
         other = (_luck(batch, 2) * vocab_size).long()
         shown = batch.masked_fill(hidden & (luck < MASKED), mask)
         shown = torch.where(hidden & (luck >= 1 - RANDOM), other, shown)
@@ -49,6 +49,13 @@ def head_of(model: torch.nn.Module) -> torch.nn.Module:
         if isinstance(head := getattr(model, name, None), torch.nn.Module):
             return head
     raise InputError(f"objective MaskedLanguageModeling: {type(model).__name__} has no head of tokens; give model=masked_lm")
+
+
+def _number(model: torch.nn.Module, name: str) -> int:
+    value = getattr(model.config, name, None)
+    if not isinstance(value, int):
+        raise InputError(f"objective MaskedLanguageModeling: the model's config has {name}={value}; write it into its config.json")
+    return value
 
 
 def _luck(batch: torch.Tensor, purpose: int) -> torch.Tensor:

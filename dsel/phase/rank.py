@@ -19,8 +19,9 @@ from dsel.error import InputError
 from dsel.labelled import LabelledTask, read_tasks
 from dsel.phase.encoder import find_base
 from dsel.phase.map_cache import MapCache, list_files
+from dsel.phase.map_fitting import MapFitting
 from dsel.phase.tuning import Tuning
-from dsel.phase.workbench import MapFitting, Workbench
+from dsel.phase.workbench import Workbench
 from dsel.progress import progress
 from dsel.protocol import TaskScorer
 from dsel.state import State
@@ -151,14 +152,21 @@ class Rank:
         """Ranks (resample, source) on random halves of the target's rows, whose means spread as those of bootstrap samples do: repeated
         rows would look to LogME like labels without noise."""
         rng = np.random.default_rng(world.phase_seed("resample"))
-        drawn = []
+        drawn: list[Floats] = []
+        if "fisher" in self.scorer.needs:  # which is of all rows at once
+            return np.array(drawn)
         with progress("resamples", self.num_resamples, "rankings") as bar:
             for _ in range(self.num_resamples):
                 rows = np.sort(rng.permutation(len(target))[: len(target) // 2])
-                if np.ptp(target.labels[rows]):
+                if _can_rank(target, target.labels[rows]):
                     drawn.append(to_ranks(self.scorer.score(bench.context(target, rows))))
                 bar.advance(1)
         return np.array(drawn)
+
+
+def _can_rank(target: LabelledTask, labels: npt.NDArray[Any]) -> bool:
+    """Whether labels vary and, where they are classes, repeat."""
+    return bool(np.ptp(labels)) and (target.is_regression or len(np.unique(labels)) < len(labels))
 
 
 def to_ranks(scores: Floats) -> Floats:

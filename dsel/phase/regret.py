@@ -57,6 +57,8 @@ class Regret:
         joined = ranking.join(own, on="source", how="left")
         if joined["performance"].null_count() or not none:
             raise InputError(f"target {target}: not all of its sources were transferred from; set phases.transfer.top=null")
+        if max(joined["performance"].max(), none[0]) <= 0:
+            raise InputError(f"target {target}: no transfer comes to more than 0, of which regret is a share; leave the target out")
         performance, predicted = joined["performance"].to_numpy(), -joined["rank"].to_numpy()
         found: dict[str, Any] = {"target": target, "regression": bool(ranking["regression"][0])}
         for k in self.ks:

@@ -15,9 +15,10 @@ from dsel.context import World
 from dsel.error import InputError
 from dsel.labelled import LabelledTask, read_tasks
 from dsel.phase.encoder import find_base
+from dsel.phase.map_fitting import MapFitting
 from dsel.phase.rank import RANKING
 from dsel.phase.tuning import Tuning
-from dsel.phase.workbench import MapFitting, Workbench
+from dsel.phase.workbench import Workbench
 from dsel.progress import progress
 from dsel.state import State
 
@@ -49,7 +50,8 @@ class Transfer:
         """Write transfer.parquet: of each target, source ("none" too) and repeat the `performance`; and metrics.json."""
         corpus = world.corpus
         tasks = read_tasks({"source": corpus.source, "target": corpus.target, "test": corpus.test})
-        bench = Workbench(find_base(state, world), self.tuning, MapFitting(), tasks["source"], world.store, world.seed)
+        sources = {name: task.check() for name, task in tasks["source"].items()}
+        bench = Workbench(find_base(state, world), self.tuning, MapFitting(), sources, world.store, world.seed)
         jobs = list(self._jobs(tasks, state, world))
         rows = []
         with progress("transfers", len(jobs), "trainings") as bar:
@@ -97,8 +99,10 @@ def _summarise(frame: pl.DataFrame) -> dict[str, float]:
         means = own.group_by("target", "source").agg(pl.col("performance").mean())
         none = means.filter(pl.col("source") == NONE).select("target", none="performance")
         joined = means.filter(pl.col("source") != NONE).join(none, on="target")
-        best = joined.group_by("target").agg(pl.col("performance").max(), pl.col("none").first())
         found[f"transfer_none{suffix}"] = float(none["none"].mean())  # type: ignore[arg-type]
+        if joined.is_empty():
+            continue
+        best = joined.group_by("target").agg(pl.col("performance").max(), pl.col("none").first())
         found[f"transfer_mean{suffix}"] = float(joined["performance"].mean())  # type: ignore[arg-type]
         found[f"transfer_best{suffix}"] = float(best["performance"].mean())  # type: ignore[arg-type]
         if own["repeat"].n_unique() > 1 and own["source"].n_unique() > 2:

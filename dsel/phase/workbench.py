@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from dsel.context import Seen, TaskContext
 from dsel.error import InputError
 from dsel.labelled import LabelledTask
 from dsel.phase.map_cache import MapCache
+from dsel.phase.map_fitting import MapFitting
 from dsel.phase.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -29,32 +30,16 @@ log = logging.getLogger("dsel")
 
 Vectors = npt.NDArray[np.float32]
 TOKENS_PER_BATCH = 4096
-FISHER_ROWS = 500
+FISHER_ROWS, FISHER_SEED = 500, 0  # the base encoder is that of all seeds, and so are the rows
 SEEN, FISHER = "seen.safetensors", "fisher.safetensors"
-CODE = ("dsel.phase.workbench", "dsel.phase.tuning", "dsel.functional.task_model", "dsel.objective.labelling", "dsel.base_encoder")
-
-
-@dataclass(frozen=True)
-class MapFitting:
-    """How a map is fitted: by "ridge", with the penalty among `penalties` that has the least error on the share `held_out_share` of the
-    rows, or by "sgd", as published; through `rank` dimensions, or all (null)."""
-
-    method: str = "ridge"
-    penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-    held_out_share: float = 0.1
-    rank: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in ("ridge", "sgd"):
-            raise InputError(f"map.method={self.method!r}: must be ridge or sgd")
-
-    def fit(self, base: Vectors, tuned: Vectors, seed: int) -> SpaceMap:
-        """From embeddings (row, dim) to those of the tuned model."""
-        from dsel.functional.space_map import fit_ridge, fit_sgd
-
-        if self.method == "sgd":
-            return fit_sgd(base, tuned, rank=self.rank, held_out_share=self.held_out_share, seed=seed)
-        return fit_ridge(base, tuned, self.penalties, rank=self.rank, held_out_share=self.held_out_share, seed=seed)
+CODE = (
+    "dsel.phase.workbench",
+    "dsel.phase.tuning",
+    "dsel.functional.task_model",
+    "dsel.objective.labelling",
+    "dsel.base_encoder",
+    "dsel.training",
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ class Workbench:
 
     def tuned(self, source: LabelledTask) -> Path:
         """The folder of the model that was tuned on the source."""
-        return self._tune(source, source, None)
+        return self._tune(source, None)
 
     def seen(self, source: LabelledTask, task: LabelledTask) -> Seen:
         """The task's rows under the model that was tuned on the source."""
@@ -111,7 +96,8 @@ class Workbench:
             save(folder, found, self._card(source))
             return {"seconds": time.monotonic() - started, "held_out_error": found.held_out_error}
 
-        folder, _ = self.store.get("map", self._key(source.fingerprint, repr(self.tuning), repr(self.fitting), self.seed), build)
+        key = self._key(source.fingerprint, repr(self.tuning), repr(self.fitting), self.seed, hash_module("dsel.functional.space_map"))
+        folder, _ = self.store.get("map", key, build)
         space_map = load(folder)[0]
         if self.maps is not None:
             self.maps.put(source.name, space_map, self._card(source))
@@ -129,14 +115,15 @@ class Workbench:
             save_file({"fisher": self._make_fisher(task)}, folder / FISHER)
             return {"seconds": time.monotonic() - started + self.store.saved - saved}
 
-        folder, _ = self.store.get("fisher", self._key(task.fingerprint, hash_module("dsel.functional.fisher")), build)
+        code = [hash_module(name) for name in ("dsel.functional.fisher", "dsel.functional.linear_probe")]
+        folder, _ = self.store.get("fisher", self._key(task.fingerprint, code), build)
         return load_file(folder / FISHER)["fisher"]
 
     def transfer(self, source: LabelledTask | None, train: LabelledTask, test: LabelledTask, repeat: int = 0) -> float:
         """The accuracy, or the correlation, on `test` of a model that was tuned on the source, or on none, and then on `train`."""
         from dsel.functional.linear_probe import performance
 
-        folder = self._tune(train, test, source, repeat)
+        folder = self._tune(train, source, repeat)
         seen = self._look("transfer", test, lambda: _load(folder), folder.name)
         return performance(seen.outputs, test.labels, regression=test.is_regression)
 
@@ -150,12 +137,14 @@ class Workbench:
             found = self.seen(self.sources[name], target)
             return Seen(some(found.embeddings), some(found.outputs))
 
+        part = target if rows is None else target.take(rows)
+
         def task(name: str | None) -> LabelledTask:
-            return target if name is None else self.sources[name]
+            return part if name is None else self.sources[name]
 
         return TaskContext(
             sources=list(self.sources),
-            target=target if rows is None else target.take(rows),
+            target=part,
             seed=self._seed("score"),
             rows=self.sources.__getitem__,
             base=lambda: some(self.embed(target)),
@@ -163,7 +152,7 @@ class Workbench:
             tuned=tuned,
             is_classifier=lambda name: not self.sources[name].is_regression,
             space_map=lambda name: self.space_map(self.sources[name])[0],
-            fisher=lambda name: self.fisher(task(name)),
+            fisher=lambda name: self.fisher(target if name is None else self.sources[name]),
             tokens=lambda name: self.tokens(task(name)).flat.astype(np.int64),
         )
 
@@ -186,7 +175,7 @@ class Workbench:
     def _seed(self, *purpose: Any) -> int:
         return int(fingerprint(self.seed, *purpose)[:7], 16)
 
-    def _tune(self, train: LabelledTask, other: LabelledTask, source: LabelledTask | None, repeat: int = 0) -> Path:
+    def _tune(self, train: LabelledTask, source: LabelledTask | None, repeat: int = 0) -> Path:
         """A model tuned on `train`, which begins from the base, or from the one that was tuned on the source."""
         start = None if source is None else self.tuned(source)
         key = self._key(train.fingerprint, repr(self.tuning), self.seed, repeat, None if start is None else start.name)
@@ -232,7 +221,7 @@ class Workbench:
         from dsel.functional.fisher import diagonal_fisher
         from dsel.functional.linear_probe import fit_probe
 
-        rows = np.random.default_rng(self._seed("fisher")).permutation(len(task))[:FISHER_ROWS]
+        rows = np.random.default_rng(FISHER_SEED).permutation(len(task))[:FISHER_ROWS]
         part = task.take(rows)
         weight, bias = fit_probe(self.embed(task)[rows], part.labels, task.num_outputs, regression=task.is_regression)
         model = self.base.model(task.num_outputs, 0)

@@ -131,6 +131,6 @@ def test_the_same_elsewhere(lab: Lab, made: tuple[Path, Docs, Any], tmp_path: Pa
 
 @pytest.mark.parametrize("context", [1, 33])
 def test_a_context_that_it_does_not_read(lab: Lab, tmp_path: Path, context: int) -> None:
-    with pytest.raises(InputError, match=rf"encoder\.context={context}: must be 2 to encoder\.model\.context=32"):
+    with pytest.raises(InputError, match=rf"encoder\.context={context}: must be 4 to encoder\.model\.context=32"):
         prepare(lab, tmp_path, docs(context=context))
     assert not list(tmp_path.iterdir())

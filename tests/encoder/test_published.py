@@ -65,7 +65,7 @@ def test_a_name_on_the_hub_has_no_files() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"context": 41}, r"encoder\.context=41: .* reads at most 40 tokens; set it to that or less"),
+        ({"context": 41}, r"encoder\.context=41: .* does not read so many tokens \(40 places\); set it lower"),
         ({"pooling": "max"}, r"encoder\.pooling=max: must be one of cls, mean, pooler"),
     ],
 )

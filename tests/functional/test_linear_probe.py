@@ -78,3 +78,11 @@ def test_performance_of_classes_and_numbers() -> None:
     assert performance(outputs[:, :1], numbers, regression=True) == pytest.approx(expected)
     assert performance(outputs[:, :1], np.ones(50), regression=True) == 0.0
     assert performance(np.ones((50, 1), np.float32), numbers, regression=True) == 0.0
+
+
+def test_rows_of_one_class_fit_nothing() -> None:
+    """As where the only row of the other class is held out."""
+    weight, bias = fit_probe(np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32), np.full(9, 2), 3, regression=False)
+    assert not weight.any()
+    assert bias.argmax() == 2
+    assert np.isfinite(bias).all()

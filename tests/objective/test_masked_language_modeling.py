@@ -128,3 +128,9 @@ def test_a_model_without_a_known_head() -> None:
     model = DistilBertForMaskedLM(DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=32, mask_token_id=2))
     with pytest.raises(InputError, match="DistilBertForMaskedLM has no head of tokens; give model=masked_lm"):
         MaskedLanguageModeling().token_losses(model, batch_of([9, 4]))
+
+
+def test_a_model_without_a_mask_is_named() -> None:
+    model = BertForMaskedLM(BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8))
+    with pytest.raises(InputError, match=r"config has mask_token_id=None; write it into its config\.json"):
+        MaskedLanguageModeling().token_losses(model, torch.ones(1, 5, dtype=torch.long))

@@ -22,8 +22,9 @@ from dsel.build import build
 from dsel.context import TaskContext
 from dsel.error import InputError
 from dsel.labelled import read_tasks
+from dsel.phase.map_fitting import MapFitting
 from dsel.phase.rank import Rank, to_ranks
-from dsel.phase.workbench import MapFitting, Workbench
+from dsel.phase.workbench import Workbench
 from dsel.pipeline import Run
 from dsel.state import State
 
@@ -39,9 +40,8 @@ class Fixed:
     needs: Sequence[str] = ()
 
     def score(self, context: TaskContext) -> npt.NDArray[np.float64]:
-        """Whole target or resample: by the number of rows, of which none may stand twice."""
-        assert len(set(context.target.ids)) == len(context.target)
-        again = len(context.target) < self.size
+        """Whole target or a part: by the number of its rows."""
+        again = len(set(context.target.ids)) < self.size
         return np.array(self.scores[::-1] if again else self.scores, np.float64)
 
 

@@ -88,3 +88,12 @@ def test_means_over_targets_and_repeats() -> None:
     classes["reliability"] = 1.0  # of a, which alone was repeated: x before y, both times
     expected = {f"transfer_{name}": value for name, value in classes.items()}
     assert found == pytest.approx(expected | {f"transfer_{name}_regression": value for name, value in numbers.items()})
+
+
+def test_a_kind_of_target_without_a_source() -> None:
+    """As where a scorer says nothing of regressions, and the first of its ranking are asked for."""
+    rows = [("a", "none", 0, 0.5, False), ("a", "x", 0, 0.8, False), ("b", "none", 0, 0.3, True)]
+    found = _summarise(pl.DataFrame(rows, schema=["target", "source", "repeat", "performance", "regression"], orient="row"))
+    assert found["transfer_none_regression"] == 0.3
+    assert "transfer_best_regression" not in found
+    assert found["transfer_best"] == 0.8

@@ -19,7 +19,8 @@ from dsel.error import InputError
 from dsel.functional.fisher import diagonal_fisher
 from dsel.functional.linear_probe import fit_probe
 from dsel.functional.space_map import apply, fit_ridge, fit_sgd
-from dsel.phase.workbench import MapFitting, Workbench
+from dsel.phase.map_fitting import MapFitting
+from dsel.phase.workbench import FISHER_SEED, Workbench
 from dsel.training.fit import fit
 
 
@@ -175,7 +176,7 @@ def test_repeats_differ(bench: Workbench, ranking: RankingLab, tmp_path: Path) -
     source, other = bench.sources["animal"], replace(bench, store=Store(tmp_path / "other"), _tokens={})
 
     def outputs(own: Workbench, repeat: int) -> Any:
-        folder = own._tune(ranking.target, ranking.test, source, repeat)
+        folder = own._tune(ranking.target, source, repeat)
         return load_file(folder / "head.safetensors")["weight"]
 
     assert not np.array_equal(outputs(bench, 0), outputs(bench, 1))
@@ -207,7 +208,7 @@ def test_maps(bench: Workbench, method: str, rank: int | None) -> None:
 def test_fisher(bench: Workbench, ranking: RankingLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """On some of the rows, under a head that was fitted to them."""
     monkeypatch.setattr("dsel.phase.workbench.FISHER_ROWS", 15)
-    order = np.random.default_rng(bench._seed("fisher")).permutation(40)[:15]
+    order = np.random.default_rng(FISHER_SEED).permutation(40)[:15]
     for task in (ranking.target, ranking.weight):
         part = task.take(order)
         model = bench.base.model(task.num_outputs, 7).eval()
