@@ -36,7 +36,8 @@ from threadpoolctl import threadpool_limits
 from dsel.functional.cores import num_cores
 from dsel.functional.lapack import tridiagonalise
 from dsel.functional.logme import logme
-from dsel.functional.space_map import WEIGHTS, SpaceMap, fit_ridge, fit_sgd, save
+from dsel.functional.map_file import WEIGHTS, save
+from dsel.functional.space_map import SpaceMap, fit_ridge, fit_sgd
 
 PENALTIES = [10.0**power for power in range(-4, 4)]
 FLOORS = 24  # sources of which the floor is measured
@@ -68,7 +69,7 @@ def write_maps(size: Size, folder: Path) -> None:
     rng = np.random.default_rng(1)
     for number in range(size.maps):
         weight = rng.standard_normal((size.dim, size.dim), np.float32) / size.dim**0.5
-        space_map = SpaceMap(weight, rng.standard_normal(size.dim, np.float32))
+        space_map = SpaceMap((weight,), rng.standard_normal(size.dim, np.float32))
         save(folder / f"{number:05}", space_map, {"base_model_name": "random", "task_id": str(number)})
 
 
@@ -154,7 +155,7 @@ def measure_models(size: Size, ranking: float) -> Iterator[Row]:
         read_s = min(seconds(read) for _ in range(2))
         embed_s = seconds(lambda: [model(input_ids=batch).pooler_output for batch in tokens.split(32)]) * size.rows / size.embedded
         model_bytes = Path(folder, "model.safetensors").stat().st_size
-        save(Path(folder, "map"), SpaceMap(np.eye(size.dim, dtype=np.float32), np.zeros(size.dim, np.float32)), dict.fromkeys(
+        save(Path(folder, "map"), SpaceMap((np.eye(size.dim, dtype=np.float32),), np.zeros(size.dim, np.float32)), dict.fromkeys(
             ("base_model_name", "task_id"), "random"))  # fmt: skip
         map_bytes = Path(folder, "map", WEIGHTS).stat().st_size
     logme_s = min(seconds(lambda: logme(base, labels, regression=False)) for _ in range(2))

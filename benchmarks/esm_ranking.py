@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from dsel.functional.logme import logme_of_maps
+from dsel.functional.map_file import load
 from dsel.functional.peak_memory import peak_mb
-from dsel.functional.space_map import load
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

@@ -45,7 +45,7 @@ class RowBatches(torch.utils.data.Dataset[Rows]):
 
     def __init__(self, tokens: Ragged, labels: torch.Tensor, context: int, batch_size: int, seed: int) -> None:
         self.tokens, self.labels, self.batch_size, self.seed = tokens, labels, batch_size, seed
-        self.context = 1  # a row has one label, which is what progress counts
+        self.context, self.unit = 1, "rows"  # a row has one label, which is what progress counts
         self.longest = context
         self.per_epoch = -(-len(labels) // batch_size)
         self._orders: dict[int, list[np.ndarray]] = {}

@@ -125,7 +125,7 @@ def fit(
         plan.smoothing,
         Online(online.begin(seed), online.normaliser) if online else None,
     )
-    with progress(label, (stop - plan.start) * tokens, "tokens") as bar, torch.random.fork_rng():
+    with progress(label, (stop - plan.start) * tokens, getattr(batches, "unit", "tokens")) as bar, torch.random.fork_rng():
         torch.manual_seed(seed + plan.start)
         curve = Curve(plan, measure, tokens, bar)
         trainer = _trainer(make_trainer, max_steps=stop - plan.start, callbacks=[curve])
