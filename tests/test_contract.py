@@ -347,9 +347,10 @@ AFTER_SCAN = ("appraise", "choose", "write")
 
 
 OF_PAIRS = ("translate", "judge", "approximate")  # need another corpus: tests/phase
+OF_LABELS = ("encoder", "rank", "transfer", "regret")  # likewise: tests/phase/test_ranking_contract.py
 
 
-@pytest.fixture(params=[name for name in names("phase") if name not in OF_PAIRS])
+@pytest.fixture(params=[name for name in names("phase") if name not in OF_PAIRS + OF_LABELS])
 def phase_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

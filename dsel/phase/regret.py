@@ -52,7 +52,7 @@ class Regret:
         from dsel.functional.correlation import spearman
         from dsel.functional.rank_measures import ndcg, regret
 
-        own = transfers.filter(pl.col("target") == target).group_by("source").agg(pl.col("performance").mean())
+        own = transfers.filter(pl.col("target") == target).group_by("source", maintain_order=True).agg(pl.col("performance").mean())
         none = own.filter(pl.col("source") == NONE)["performance"].to_list()
         joined = ranking.join(own, on="source", how="left")
         if joined["performance"].null_count() or not none:

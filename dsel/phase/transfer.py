@@ -96,13 +96,13 @@ def _summarise(frame: pl.DataFrame) -> dict[str, float]:
         own = frame.filter(pl.col("regression") == is_regression)
         if own.is_empty():
             continue
-        means = own.group_by("target", "source").agg(pl.col("performance").mean())
+        means = own.group_by("target", "source", maintain_order=True).agg(pl.col("performance").mean())
         none = means.filter(pl.col("source") == NONE).select("target", none="performance")
         joined = means.filter(pl.col("source") != NONE).join(none, on="target")
         found[f"transfer_none{suffix}"] = float(none["none"].mean())  # type: ignore[arg-type]
         if joined.is_empty():
             continue
-        best = joined.group_by("target").agg(pl.col("performance").max(), pl.col("none").first())
+        best = joined.group_by("target", maintain_order=True).agg(pl.col("performance").max(), pl.col("none").first())
         found[f"transfer_mean{suffix}"] = float(joined["performance"].mean())  # type: ignore[arg-type]
         found[f"transfer_best{suffix}"] = float(best["performance"].mean())  # type: ignore[arg-type]
         if own["repeat"].n_unique() > 1 and own["source"].n_unique() > 2:
@@ -117,7 +117,7 @@ def _reliability(own: pl.DataFrame) -> float:
     from dsel.functional.correlation import spearman
 
     found = []
-    for _, part in own.group_by("target"):
+    for _, part in own.group_by("target", maintain_order=True):
         first, second = (part.filter(pl.col("repeat") == repeat).select("source", "performance") for repeat in (0, 1))
         both = first.join(second, on="source")
         if len(both) > 1:
