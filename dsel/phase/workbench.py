@@ -164,7 +164,7 @@ class Workbench:
             found, folder = self.space_map(source)
             return _size(folder) if folder is not None else int(4 * (found.weight.size + found.bias.size))
         if need == "embedding":
-            return 4 * self.base.dim()
+            return 4 * int(self.embed(source).shape[1])  # of the mean; the embeddings are made here, not while ranking
         if need == "fisher":
             return 4 * len(self.fisher(source))
         return 4 * len(np.unique(self.tokens(source).flat))
