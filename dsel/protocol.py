@@ -138,6 +138,11 @@ class Losses(Protocol):
         """Loss of each predicted token (batch, time), in nats; 0 where there is nothing to predict. `smoothing` of the labels."""
         ...
 
+    def outputs(self, model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """What losses are made of: the model's scores (batch, time, class) and labels (batch, time), `IGNORE` where there is none; or
+        numbers (batch, time, 1) and labels that are numbers."""
+        ...
+
     def predicted(self, batch: Any) -> torch.Tensor:
         """Which of the losses (batch, time) are of tokens."""
         ...

@@ -24,19 +24,19 @@ class Cloze(Translation):
 
     sides = {SOURCE_TOKENS: Side(SRC, begin=True), TOKENS: Side(TGT, begin=True)}  # noqa: RUF012
 
-    def token_losses(self, model: torch.nn.Module, batch: Pairs, smoothing: float = 0.0) -> torch.Tensor:
-        """Negative log likelihood (batch, time) in nats of an answer's tokens 1.., each at its mask; 0 at padding. Errors: the model's
-        config has no mask token."""
+    def outputs(self, model: torch.nn.Module, batch: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of an answer's tokens 1.. (batch, time, vocabulary), each at its mask, and these tokens. Errors: the model's config has no
+        mask token."""
         import torch
 
-        from dsel.functional.token_losses import close_up, losses_from
+        from dsel.functional.token_losses import close_up, outputs_from
 
         labels, (mask, end) = batch.target[:, 1:], _mask_and_end(model)
         masks, ends = torch.full_like(labels, mask).where(labels != IGNORE, IGNORE), labels.new_full((len(labels), 1), end)
         text = close_up([batch.source, masks, ends])
         logits = model(input_ids=text.clamp_min(0), attention_mask=(text != IGNORE).long()).logits
         questions = (batch.source != IGNORE).sum(1, keepdim=True)
-        return losses_from(logits, questions, labels, smoothing)
+        return outputs_from(logits, questions, labels), labels
 
 
 def _mask_and_end(model: torch.nn.Module) -> tuple[int, int]:

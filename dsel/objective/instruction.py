@@ -21,12 +21,12 @@ class Instruction(Translation):
 
     sides = {SOURCE_TOKENS: Side(SRC, begin=True), TOKENS: Side(TGT, begin=True, end=True)}  # noqa: RUF012
 
-    def token_losses(self, model: torch.nn.Module, batch: Pairs, smoothing: float = 0.0) -> torch.Tensor:
-        """Negative log likelihood (batch, time) in nats of an answer's tokens 1.. given the question and those before; 0 at padding."""
-        from dsel.functional.token_losses import close_up, losses_from
+    def outputs(self, model: torch.nn.Module, batch: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of an answer's tokens 1.. (batch, time, vocabulary) given the question and those before, and these tokens."""
+        from dsel.functional.token_losses import close_up, outputs_from
 
         labels = batch.target[:, 1:]
         text = close_up([batch.source, labels])
         logits = model(input_ids=text.clamp_min(0), use_cache=False).logits  # right padding needs no mask under causal attention
         questions = (batch.source != IGNORE).sum(1, keepdim=True)
-        return losses_from(logits, questions - 1, labels, smoothing)
+        return outputs_from(logits, questions - 1, labels), labels

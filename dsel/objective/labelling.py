@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from dsel.functional.pairs import Ragged, rectangle
+from dsel.functional.token_losses import token_losses
 
 GROUPED = 16  # batches whose rows are sorted by length together
 
@@ -29,11 +29,11 @@ class Labelling:
 
     def token_losses(self, model: torch.nn.Module, batch: Rows, smoothing: float = 0.0) -> torch.Tensor:
         """Cross entropy in nats, or half of the squared error, of each row (row, 1)."""
-        outputs = model(batch.tokens).float()
-        if batch.labels.is_floating_point():
-            squared: torch.Tensor = 0.5 * (outputs - batch.labels[:, None]) ** 2
-            return squared
-        return F.cross_entropy(outputs, batch.labels, reduction="none", label_smoothing=smoothing)[:, None]
+        return token_losses(*self.outputs(model, batch), smoothing)
+
+    def outputs(self, model: torch.nn.Module, batch: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (row, 1, class) or numbers (row, 1, 1), and labels (row, 1)."""
+        return model(batch.tokens)[:, None], batch.labels[:, None]
 
     def predicted(self, batch: Rows) -> torch.Tensor:
         """Each row has one label (row, 1)."""

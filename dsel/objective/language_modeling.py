@@ -28,15 +28,17 @@ class LanguageModeling:
     sides = {TOKENS: Side(TEXT, begin=True)}  # noqa: RUF012  # the same for all, and nobody writes into it
 
     def token_losses(self, model: torch.nn.Module, batch: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-        """Negative log likelihood (batch, time) in nats of tokens 1.. given those before; 0 at padding.
+        """Negative log likelihood (batch, time) in nats of tokens 1.. given those before; 0 at padding."""
+        from dsel.functional.token_losses import token_losses
+
+        return token_losses(*self.outputs(model, batch), smoothing)
+
+    def outputs(self, model: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of tokens 1.. (batch, time, vocabulary) given those before, and these tokens.
 
         Right padding needs no attention mask: under causal attention no real token sees it.
         """
-        from dsel.functional.token_losses import token_losses
-
-        inputs, labels = batch[:, :-1].clamp_min(0), batch[:, 1:]
-        logits = model(input_ids=inputs, use_cache=False).logits
-        return token_losses(logits, labels, smoothing)
+        return model(input_ids=batch[:, :-1].clamp_min(0), use_cache=False).logits, batch[:, 1:]
 
     def predicted(self, batch: torch.Tensor) -> torch.Tensor:
         """Which losses are of tokens (batch, time), and which of padding."""

@@ -8,6 +8,7 @@ import torch
 
 from dsel.error import InputError
 from dsel.functional.blocks import IGNORE
+from dsel.functional.token_losses import token_losses, wide
 from dsel.objective.language_modeling import LanguageModeling
 
 MASKED, RANDOM = 0.8, 0.1  # of the hidden tokens: shown as a mask, as another token; the others are shown as they are
@@ -22,8 +23,13 @@ class MaskedLanguageModeling(LanguageModeling):
 
     def token_losses(self, model: torch.nn.Module, batch: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Negative log likelihood (batch, time + 1) in nats of the hidden tokens; 0 elsewhere."""
-        from dsel.functional.token_losses import token_losses
+        logits, labels = self.outputs(model, batch)
+        losses: torch.Tensor = logits.new_zeros(batch.shape, dtype=wide(logits[..., 0]).dtype)
+        losses[self.predicted(batch)] = token_losses(logits, labels, smoothing)[0]
+        return losses
 
+    def outputs(self, model: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of the hidden tokens (1, hidden, vocabulary), of all rows, and these tokens."""
         hidden, luck = self.predicted(batch), _luck(batch, 1)
         vocab_size, mask = (_number(model, name) for name in ("vocab_size", "mask_token_id"))
         other = (_luck(batch, 2) * vocab_size).long()
@@ -32,9 +38,7 @@ class MaskedLanguageModeling(LanguageModeling):
         real = batch != IGNORE
         states = model.base_model(input_ids=shown.clamp_min(0), attention_mask=real.long()).last_hidden_state  # type: ignore[operator]
         logits = head_of(model)(states[hidden])  # of the hidden tokens only: the head is half of a small model
-        losses: torch.Tensor = states.new_zeros(batch.shape, dtype=torch.float32)
-        losses[hidden] = token_losses(logits[None], batch[hidden][None], smoothing)[0]
-        return losses
+        return logits[None], batch[hidden][None]
 
     def predicted(self, batch: torch.Tensor) -> torch.Tensor:
         """Which tokens are hidden (batch, time + 1); one at least of each row."""

@@ -29,14 +29,18 @@ class Translation:
     sides = {SOURCE_TOKENS: Side(SRC, end=True), TOKENS: Side(TGT, begin=True, end=True, is_target=True)}  # noqa: RUF012
 
     def token_losses(self, model: torch.nn.Module, batch: Pairs, smoothing: float = 0.0) -> torch.Tensor:
-        """Negative log likelihood (batch, time) in nats of target tokens 1.. given the source and those before; 0 at padding."""
+        """Negative log likelihood (batch, time) in nats of the tokens that are predicted; 0 at padding."""
         from dsel.functional.token_losses import token_losses
 
+        return token_losses(*self.outputs(model, batch), smoothing)
+
+    def outputs(self, model: torch.nn.Module, batch: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of target tokens 1.. (batch, time, vocabulary) given the source and those before, and these tokens."""
         real, labels = batch.source != IGNORE, batch.target[:, 1:]
         before = batch.target[:, :-1].clamp_min(0)
         before[:, 0] = int(model.config.decoder_start_token_id)  # type: ignore[union-attr, arg-type]
         logits = model(input_ids=batch.source.clamp_min(0), attention_mask=real.long(), decoder_input_ids=before, use_cache=False).logits
-        return token_losses(logits, labels, smoothing)
+        return logits, labels
 
     def predicted(self, batch: Pairs) -> torch.Tensor:
         """Which losses are of tokens (batch, time), and which of padding."""
