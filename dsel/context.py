@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,16 @@ class World:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A model on the way through training, ready to be differentiated, the mean learning rate on the way to it, and by name of a parameter
+    the running means of gradients and of their squares, where the optimizer kept them."""
+
+    model: torch.nn.Module
+    learning_rate: float
+    moments: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
 class Context:
     """All that a method may look at, besides the source and the target.
 
@@ -76,6 +87,10 @@ class Context:
     model: Model | None
     fine_tune: Callable[..., FineTuned]  # (pool, target, repeat=0): a copy of the newest model on pool; losses on the target's units
     features: Callable[[Sequence[Pool], Projection], Features]  # of all units of the pools, under the newest model
+    checkpoint: Callable[[str | None], Path]  # folder of a phase's trained model, or of the newest
+    snapshots: Callable[[str | None], Iterator[Snapshot]]  # of a phase's training
+    pretraining: Pool  # the documents of the run's source, with tokens where there is a model
+    keep: Callable[[Any, str, Any, Callable[[Path], None]], Path]  # (of what, name, options, write): an artifact's folder
     scores: Scores | None = None
 
 

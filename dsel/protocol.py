@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from dsel.base_encoder import BaseEncoder
     from dsel.context import Context, TaskContext, World
+    from dsel.functional.curvature import TrainingLoss
+    from dsel.functional.inverse_curvature import InverseCurvature
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -102,6 +104,21 @@ class TaskScorer(Protocol):
 
     def score(self, context: TaskContext) -> npt.NDArray[np.float64]:
         """Scores (source,), larger = better; NaN where there is nothing to say."""
+        ...
+
+
+Keep = Callable[[str, Any, Callable[[Path], None]], Path]
+"""From a name, what it hangs on, and what writes it into a folder, to that folder: written now, or found."""
+
+
+class Curvature(Protocol):
+    """How products with the inverse of a training loss's damped curvature are had."""
+
+    linear_only: bool
+    """Whether it is of the parameters of linear layers only."""
+
+    def fit(self, loss: TrainingLoss, names: list[str], more: Mapping[str, float], seed: int, keep: Keep) -> InverseCurvature:
+        """The inverse over these parameters; `more`, by name, is added to its own damping."""
         ...
 
 

@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from dsel import cli
 from dsel.build import check
-from dsel.protocol import Data, EncoderSource, Executor, Model, Phase, Scorer, Selector, SubsetEstimator, TaskScorer
+from dsel.protocol import Curvature, Data, EncoderSource, Executor, Model, Phase, Scorer, Selector, SubsetEstimator, TaskScorer
 
 PROTOCOLS = {
     "data": Data, "model": Model, "scorer": Scorer, "selector": Selector, "estimator": SubsetEstimator, "executor": Executor,
-    "phase": Phase, "encoder": EncoderSource, "task_scorer": TaskScorer,
+    "phase": Phase, "encoder": EncoderSource, "task_scorer": TaskScorer, "curvature": Curvature,
 }  # fmt: skip
 THIRD_PARTY = ("trainer", "optimizer", "logger")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))

@@ -2,9 +2,10 @@
 
 report          cli, run, pipeline, tracking, result          (the program)
                 phase ── training                             (a run's links)
-data   model   scorer   selector   estimator   online   executor   encoder   task_scorer          (components, side by side)
+data   model   scorer   selector   estimator   online   executor   encoder   task_scorer   curvature          (components, side by side)
                 protocol ── context                           (the waist)
-sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective   labelled   base_encoder      (values)
+sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective   labelled   base_encoder
+attribution   preconditioned      (values)
 error   artifact   pool   progress   remote   functional      (the ground)
 """
 
@@ -23,10 +24,11 @@ PACKAGE = Path(dsel.__file__).parent
 GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
 VALUES = {
     "sieve", "stream", "corpus", "labelled", "base_encoder", "tokens", "scores", "selection", "subset", "features", "state", "objective",
+    "attribution", "preconditioned",
 }  # fmt: skip
 WAIST = {"protocol", "context"}
 BELOW = GROUND | VALUES | WAIST
-COMPONENTS = {"data", "model", "scorer", "selector", "estimator", "online", "executor", "encoder", "task_scorer"}
+COMPONENTS = {"data", "model", "scorer", "selector", "estimator", "online", "executor", "encoder", "task_scorer", "curvature"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(VALUES, GROUND | VALUES),

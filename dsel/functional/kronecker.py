@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from dsel.error import InputError
 from dsel.functional.curvature import TrainingLoss, Vectors
 from dsel.functional.drawn_labels import surrogates
 from dsel.functional.ghost import Tape
 from dsel.functional.ghost_calls import Call
+from dsel.functional.gradient_products import Bases
 from dsel.functional.inverse_curvature import Report
 from dsel.functional.tracked import Tracked, only_trained
 
 Damp = Callable[[str, float], float]
 """From a weight's name and the mean of its eigenvalues to what is added to each."""
+PARTS = ("outputs", "inputs", "values", "output_values", "input_values")
 
 
 @dataclass(frozen=True)
 class Factors:
     """A layer's curvature in its eigenbasis: `outputs` (out, out), `inputs` (in, in), where there is a bias with a last input that is 1,
-    and `values` (out, in). Of the mean loss over tokens."""
+    and `values` (out, in). Of the mean loss over tokens. `output_values` (out,) and `input_values` (in,) are those of the covariances of
+    gradients at outputs and of inputs."""
 
     layer: Tracked
     outputs: torch.Tensor
     inputs: torch.Tensor
     values: torch.Tensor
+    output_values: torch.Tensor
+    input_values: torch.Tensor
 
     def turned(self, matrices: torch.Tensor) -> torch.Tensor:
         """Matrices (vector, out, in) in the eigenbasis."""
         return self.outputs.T @ matrices @ self.inputs
+
+    def bases(self) -> Bases:
+        """The metric in which gradients by the weight, as the model holds it, see matrices: roots of the covariances."""
+        inputs = (self.inputs * self.input_values) @ self.inputs.T
+        last = self.layer.num_inputs  # without the bias
+        sides = _roots((self.outputs * self.output_values) @ self.outputs.T), _roots(inputs[:last, :last])
+        rows, columns = reversed(sides) if self.layer.is_transposed else sides
+        return Bases(*rows, *columns)
 
     def back(self, matrices: torch.Tensor) -> torch.Tensor:
         """The reverse."""
@@ -98,7 +113,7 @@ def fit_factors(loss: TrainingLoss, layers: list[Tracked], labels: str, seed: in
     for layer in layers:
         outputs, inputs = (each / max(counts[layer.weight], 1e-30) for each in sums[layer.weight])
         (b, q_out), (a, q_in) = (_eigen(each, layer) for each in (outputs, inputs))
-        found.append(Factors(layer, q_out, q_in, torch.outer(b, a) * (counts[layer.weight] / loss.num_tokens)))
+        found.append(Factors(layer, q_out, q_in, torch.outer(b, a) * (counts[layer.weight] / loss.num_tokens), b, a))
     return _corrected(found, loss, labels, seed + 1) if is_corrected else found
 
 
@@ -109,7 +124,7 @@ def _corrected(factors: list[Factors], loss: TrainingLoss, labels: str, seed: in
         own = by_layer[layer.weight]
         gradients = torch.stack([_turned_gradients(layer, call, own) for call in calls]).sum(0)
         sums[layer.weight] += gradients.square_().sum(0)
-    return [Factors(each.layer, each.outputs, each.inputs, sums[each.layer.weight] / loss.num_tokens) for each in factors]
+    return [replace(each, values=sums[each.layer.weight] / loss.num_tokens) for each in factors]
 
 
 def _turned_gradients(layer: Tracked, call: Call, own: Factors) -> torch.Tensor:
@@ -144,3 +159,21 @@ def _eigen(covariance: torch.Tensor, layer: Tracked) -> tuple[torch.Tensor, torc
         raise InputError(f"curvature: the gradients at layer {layer.weight} are not finite; train with a lower optimizer.lr")
     values, vectors = torch.linalg.eigh(covariance.double())
     return values.clamp_min(0).to(covariance.dtype), vectors.to(covariance.dtype)
+
+
+def _roots(covariance: torch.Tensor, floor: float = 1e-6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Its square root, and the inverse of that; directions of next to no variance count as of `floor` of the largest."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    roots = values.clamp_min(floor * float(values[-1])).sqrt()
+    return ((vectors * roots) @ vectors.T).to(covariance.dtype), ((vectors / roots) @ vectors.T).to(covariance.dtype)
+
+
+def save_factors(factors: list[Factors], path: Path) -> None:
+    """Write them as safetensors."""
+    save_file({f"{each.layer.weight}/{part}": getattr(each, part).contiguous() for each in factors for part in PARTS}, path)
+
+
+def load_factors(layers: list[Tracked], path: Path) -> list[Factors]:
+    """Those that were written of these layers."""
+    arrays = load_file(path)
+    return [Factors(layer, *(arrays[f"{layer.weight}/{part}"].to(layer.like) for part in PARTS)) for layer in layers]

@@ -94,6 +94,18 @@ def tracked_layers(model: torch.nn.Module, pattern: str | None = None) -> tuple[
     return list(found.values()), rest
 
 
+def tracked_names(model: torch.nn.Module, pattern: str | None, linear_only: bool) -> list[str]:
+    """The trained parameters in whose names the regular expression is found (None: all), or those of such linear layers. Errors: none."""
+    if linear_only:
+        return [name for layer in tracked_layers(model, pattern)[0] for name in layer.names]
+    trained = list(trainable(model))
+    found = [name for name in trained if pattern is None or re.search(pattern, name)]
+    if not found:
+        known = ", ".join(trained[:4]) or "none"
+        raise InputError(f"scorer.parameters={pattern}: is found in no trained parameter's name ({len(trained)}: {known} ...)")
+    return found
+
+
 @contextmanager
 def only_trained(model: torch.nn.Module, names: Collection[str]) -> Iterator[None]:
     """Inside of `with`, these parameters are trained, and no other."""

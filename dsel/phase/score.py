@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dsel.artifact import fingerprint
-from dsel.context import Context, World
+from dsel.artifact import fingerprint, hash_module
+from dsel.context import Context, Snapshot, World
 from dsel.error import InputError
 from dsel.features import Features, make_features
 from dsel.phase.fine_tune import fine_tune
@@ -118,6 +119,10 @@ def make_context(train: Train, state: State, world: World, tokenized: Any) -> Co
         model=world.model,
         fine_tune=partial(fine_tune, train, state, world),
         features=partial(_features, state, world),
+        checkpoint=partial(_checkpoint, state, world),
+        snapshots=partial(_snapshots, state, world),
+        pretraining=tokenized(world.corpus.source),
+        keep=partial(_keep, world),
         scores=state.scores,
     )
 
@@ -147,16 +152,40 @@ def _num_parameters(state: State) -> int:
     return 0 if folder is None else sum(p.numel() for p in load_model(folder).parameters())
 
 
+def _checkpoint(state: State, world: World, name: str | None = None) -> Path:
+    folder = state.checkpoint_of(name)
+    if folder is None:
+        asked = "looks at a trained model" if name is None else f"looks at the model of phase {name!r}"
+        known = ", ".join(state.checkpoints) or "none"
+        raise InputError(f"phases.{world.name}: the scorer {asked}; put that train phase before it in pipeline (trained so far: {known})")
+    return folder
+
+
+def _snapshots(state: State, world: World, name: str | None = None) -> Iterator[Snapshot]:
+    from dsel.training.snapshots import load_snapshots
+
+    return load_snapshots(_checkpoint(state, world, name))
+
+
+def _keep(world: World, base: Any, name: str, options: Any, write: Callable[[Path], None]) -> Path:
+    """An artifact that hangs on `base` and `options`, on the objective and on the code of curvatures."""
+    key = fingerprint(base, options, repr(world.objective), hash_module("dsel.curvature"))
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        started = time.monotonic()
+        write(folder)
+        return {"seconds": time.monotonic() - started}
+
+    return world.store.get(name, key, build)[0]
+
+
 def _load(state: State, world: World, name: str | None = None) -> torch.nn.Module:
     """A trained model of this run, frozen."""
     import torch
 
     from dsel.training.checkpoint import load_model
 
-    folder = state.checkpoint_of(name)
-    if folder is None:
-        raise InputError(f"phases.{world.name}: the scorer looks at a trained model; put a train phase before it in pipeline")
-    model = load_model(folder).requires_grad_(False)
+    model = load_model(_checkpoint(state, world, name)).requires_grad_(False)
     return model.to("cuda") if torch.cuda.is_available() else model
 
 

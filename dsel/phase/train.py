@@ -36,7 +36,9 @@ class Train:
     `start`: "scratch" builds the model; "resume" keeps weights, optimizer, schedule and step of the newest checkpoint (or of
     phase `checkpoint`); "weights" keeps the weights and begins a schedule of its own. `keep="best"` ends with the weights of
     the lowest validation loss, `patience` stops after so many curve points without a better one. With `lora`, options of peft's
-    `LoraConfig`, low-rank adapters are all that is trained; they are merged into the weights that are written.
+    `LoraConfig`, low-rank adapters are all that is trained; they are merged into the weights that are written. With `parameters` only
+    those are trained in whose names the regular expression is found. `proximity` times the squared distance of what is trained from where
+    the phase began is added to the loss (arXiv 2007.09081). `snapshots` of the model are kept on the way, the last at the end.
     """
 
     optimizer: Callable[..., Any]  # of parameters
@@ -56,6 +58,9 @@ class Train:
     label_smoothing: float = 0.0
     online: OnlineSelector | None = None
     lora: Mapping[str, Any] | None = None
+    parameters: str | None = None
+    proximity: float = 0.0
+    snapshots: int = 0
 
     def __post_init__(self) -> None:
         for key, allowed in (("start", STARTS), ("schedule", SCHEDULES), ("keep", ("last", "best"))):
@@ -63,6 +68,9 @@ class Train:
                 raise InputError(f"phase train: {key}={getattr(self, key)!r} must be one of {', '.join(allowed)}")
         if not 0 <= self.until <= 1:
             raise InputError(f"phase train: until={self.until} is a share of total_steps, between 0 and 1")
+        for key in ("proximity", "snapshots"):
+            if getattr(self, key) < 0:
+                raise InputError(f"phase train: {key}={getattr(self, key)}: must be at least 0")
         if self.lora is not None:
             from dsel.training.adapter import check_options
 
@@ -88,14 +96,18 @@ class Train:
         assert world.model is not None, "the run prepares a model for every train phase"
         model, first, optimizer_state = self._begin(state, world)
         stop = max(first, round(self.until * self.total_steps))
-        plan = Plan(self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience, self.label_smoothing)
+        plan = Plan(
+            self.total_steps, first, stop, self.schedule, self.warmup, self.every, self.keep, self.patience, self.label_smoothing,
+            self.proximity, self.snapshots,
+        )  # fmt: skip
         cost = {"tokens": 0, "optimizer_steps": 0, "flops": 0.0, "train_documents": 0, "trained_parameters": 0, "cut_documents": 0}
         rows: list[dict[str, float]] = []
         if stop > first:
             parts = self._parts(state, world)
             size = sum(p.numel() for p in model.parameters())
             trained, num_cut = self.with_adapters(model, world), self._num_cut(parts, world)
-            fitted = self._fit(trained, parts, plan, optimizer_state, world)
+            self._freeze_others(trained, world)
+            fitted = self._fit(trained, parts, plan, optimizer_state, world, folder)
             rows = fitted.curve
             _save_record(fitted.record, folder)
             tokens = fitted.steps_taken * self.batch_size * world.model.context
@@ -125,7 +137,7 @@ class Train:
 
     def _fit(
         self, model: torch.nn.Module, parts: Mapping[str, tuple[Pool, float]], plan: Plan, optimizer_state: Mapping[str, Any] | None,
-        world: World,
+        world: World, folder: Path,
     ) -> Fitted:  # fmt: skip
         from dsel.training.evaluation import losses_on
         from dsel.training.fit import fit
@@ -136,6 +148,7 @@ class Train:
         return fit(
             model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
             world.phase_seed("dropout"), optimizer_state, self.online, self._clean(world),
+            folder if self.snapshots else None,
         )  # fmt: skip
 
     def _num_cut(self, parts: Mapping[str, tuple[Pool, float]], world: World) -> int:
@@ -162,6 +175,21 @@ class Train:
         with torch.random.fork_rng():
             torch.manual_seed(world.phase_seed("adapter"))
             return adapted(model, self.lora, f"phases.{world.name}.lora")
+
+    def _freeze_others(self, model: torch.nn.Module, world: World) -> None:
+        """Of what would be trained, leave what `parameters` does not name as it is. Errors: it names nothing."""
+        import re
+
+        if self.parameters is None:
+            return
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not any(re.search(self.parameters, name) for name in named):
+            raise InputError(
+                f"phases.{world.name}.parameters={self.parameters}: is found in no trained parameter's name ({len(named)}: "
+                f"{', '.join(list(named)[:4])} ...)"
+            )
+        for name, parameter in named.items():
+            parameter.requires_grad_(bool(re.search(self.parameters, name)))
 
     def _clean(self, world: World) -> Any:
         """Batches of the target sample, as large as the online selector wants them. Errors: the sample is smaller than one."""

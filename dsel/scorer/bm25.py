@@ -18,7 +18,7 @@ from dsel.protocol import FittedScore
 
 @dataclass(frozen=True)
 class Similarity:
-    """The fitted score: BM25 of a document for the weighted n-grams of a query."""
+    """The fitted score: BM25 of a document for the weighted n-grams of each query (query, bucket)."""
 
     ngrams: Ngrams
     weights: npt.NDArray[np.float64]
@@ -28,8 +28,9 @@ class Similarity:
     mean_length: float
 
     def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
-        """Scores (unit, 1); 0 for a document that shares nothing with the target."""
-        return bm25(self.ngrams, batch[TEXT], self.weights, self.k1, self.b, self.slope, self.mean_length).astype(np.float32)[:, None]
+        """Scores (unit, query); 0 for a document that shares nothing with it."""
+        options = (self.k1, self.b, self.slope, self.mean_length)
+        return np.stack([bm25(self.ngrams, batch[TEXT], weights, *options) for weights in self.weights], 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Bm25:
 
     `k1` and `k3` say how slowly more of the same stops to count. `b` is BM25's normalisation of length, which is meant for queries of
     a few words: with a target sample as the query long documents still win because they hold more of its words. `slope` divides by
-    length as well (pivoted normalisation, Singhal et al. 1996); 0 is plain BM25, 1 prefers short documents.
+    length as well (pivoted normalisation, Singhal et al. 1996); 0 is plain BM25, 1 prefers short documents. `each`: a column for every
+    target document as a query of its own.
     """
 
     max_ngram: int = 2
@@ -51,6 +53,7 @@ class Bm25:
     b: float = 0.75
     k3: float = 16.0
     slope: float = 0.75
+    each: bool = False
 
     reads = (TEXT,)
 
@@ -66,6 +69,8 @@ class Bm25:
         """Document frequencies of the source, and the target's n-grams as the query."""
         ngrams = Ngrams(self.max_ngram, self.num_features)
         frequency, total = document_frequency(ngrams, source.table[TEXT])
-        query = ngrams.count(target.table[TEXT])
-        weights = inverse_document_frequency(frequency, len(source)) * query * (self.k3 + 1) / np.maximum(query + self.k3, 1)
+        queries = [target.table[TEXT].slice(row, 1) for row in range(len(target))] if self.each else [target.table[TEXT]]
+        inverse = inverse_document_frequency(frequency, len(source))
+        counts = [ngrams.count(texts) for texts in queries]
+        weights = np.stack([inverse * count * (self.k3 + 1) / np.maximum(count + self.k3, 1) for count in counts])
         return Similarity(ngrams, weights, self.k1, self.b, self.slope, max(total / len(source), 1.0))

@@ -52,6 +52,20 @@ class NeighbourSimilarity:
         return scores
 
 
+@dataclass(frozen=True)
+class EachSimilarity:
+    """The fitted score: cosine of a document's vector with that of each target document (query, dim)."""
+
+    vectors: Callable[[pa.Table], Vectors]
+    spectrum: Spectrum | None
+    neighbours: Vectors
+
+    def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
+        """Scores (unit, query)."""
+        found: Vectors = directions(all_vectors(self.vectors, batch), self.spectrum) @ self.neighbours.T
+        return found.astype(np.float32)
+
+
 def directions(vectors: Vectors, spectrum: Spectrum | None) -> Vectors:
     """Unit vectors (row, dim), centred and flattened where there is a spectrum."""
     return unit(vectors) if spectrum is None else spectrum.flatten(vectors)
@@ -73,6 +87,8 @@ class Knn:
 
     Vectors are centred on the mean of `sample` documents of the source, and directions in which those vary more than
     `max_variance` times the mean are scaled down to that: what all texts share says nothing. null leaves vectors as they are.
+
+    `each`: a column for every target document, the cosine with it; `k` and `index` then have no part in it.
     """
 
     encoder: str = "ngrams"
@@ -84,6 +100,7 @@ class Knn:
     sample: int = 2000
     max_length: int = 128
     batch_size: int = 32
+    each: bool = False
 
     def __post_init__(self) -> None:
         if self.index not in get_args(IndexName):
@@ -112,6 +129,8 @@ class Knn:
             rows = np.sort(context.rng.choice(len(source), min(self.sample, len(source)), replace=False))
             spectrum = Spectrum.of(all_vectors(vectors, source.take(rows).table), self.max_variance)
         neighbours = directions(all_vectors(vectors, target.table), spectrum)
+        if self.each:
+            return EachSimilarity(vectors, spectrum, neighbours)
         index = Exact(neighbours) if self.index == "exact" else FaissIndex.of(neighbours, self.index)
         return NeighbourSimilarity(vectors, spectrum, index, self.k)
 

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from dsel.progress import Progress, progress
 from dsel.protocol import Losses, OnlineSelector
 from dsel.training.mask_record import MaskRecord
 from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
+from dsel.training.snapshots import Snapshots, snapshot_steps
 
 Measure = Callable[[torch.nn.Module], Mapping[str, float]]
 MakeTrainer = Callable[..., pl.Trainer]
@@ -27,7 +29,8 @@ class Plan:
     """Steps `start` to `stop` of a schedule over `total`; a curve point every `every` steps.
 
     `keep` is "last" or "best" (lowest `target_loss` of the curve; the last where none is measured). With `patience`,
-    training ends after so many points without a better one. `smoothing` of the labels, in training only.
+    training ends after so many points without a better one. `smoothing` of the labels, in training only. `proximity` times the squared
+    distance of what is trained from where it began is added to the loss. `num_snapshots` are kept on the way, the last at the end.
     """
 
     total: int
@@ -39,6 +42,8 @@ class Plan:
     keep: str = "last"
     patience: int | None = None
     smoothing: float = 0.0
+    proximity: float = 0.0
+    num_snapshots: int = 0
 
 
 @dataclass
@@ -111,6 +116,7 @@ def fit(
     optimizer_state: Mapping[str, Any] | None = None,
     online: OnlineSelector | None = None,
     clean: Any = None,  # such a dataset of clean data, where `online` wants it
+    folder: Path | None = None,  # of snapshots
 ) -> Fitted:
     """Train `model` in place. What is random in training (dropout) is drawn from `seed`; global random state is left alone."""
     stop = plan.total if plan.stop is None else plan.stop
@@ -124,11 +130,13 @@ def fit(
         optimizer_state,
         plan.smoothing,
         Online(online.begin(seed), online.normaliser) if online else None,
+        plan.proximity,
     )
     with progress(label, (stop - plan.start) * tokens, getattr(batches, "unit", "tokens")) as bar, torch.random.fork_rng():
         torch.manual_seed(seed + plan.start)
         curve = Curve(plan, measure, tokens, bar)
-        trainer = _trainer(make_trainer, max_steps=stop - plan.start, callbacks=[curve])
+        kept = [] if folder is None else [Snapshots(snapshot_steps(stop - plan.start, plan.num_snapshots), folder)]
+        trainer = _trainer(make_trainer, max_steps=stop - plan.start, callbacks=[curve, *kept])
         data = Together(batches, clean) if online else batches
         loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(plan.start, stop))
         model.train()

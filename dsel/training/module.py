@@ -41,12 +41,16 @@ class LossModule(pl.LightningModule):
         optimizer_state: Mapping[str, Any] | None = None,
         smoothing: float = 0.0,
         online: Online | None = None,
+        proximity: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.make_optimizer, self.schedule = make_optimizer, schedule
         self.start_step, self.optimizer_state, self.smoothing = start_step, optimizer_state, smoothing
         self.online, self.record = online, MaskRecord()
+        self.proximity = proximity
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad} if proximity else {}
+        self.anchor = {name: p.detach().clone() for name, p in trained.items()}  # where training began
         self.last_loss: torch.Tensor | None = None  # of the newest step; read when a curve point is due
 
     def on_fit_start(self) -> None:
@@ -61,7 +65,13 @@ class LossModule(pl.LightningModule):
         losses = self.objective.token_losses(self.model, batch, self.smoothing)
         loss = losses.sum() / self.objective.predicted(batch).sum()
         self.last_loss = loss.detach()
-        return loss
+        return loss + self._distance() if self.proximity else loss
+
+    def _distance(self) -> torch.Tensor:
+        """`proximity` times the squared distance from where training began."""
+        parameters = dict(self.model.named_parameters())
+        moved = [(parameters[name] - start.to(parameters[name].device)).square().sum() for name, start in self.anchor.items()]
+        return self.proximity * torch.stack(moved).sum()
 
     def _selected(self, batch: Any, clean: Any) -> torch.Tensor | None:
         assert self.online is not None
@@ -78,7 +88,7 @@ class LossModule(pl.LightningModule):
             return None
         loss = step.loss(weights, kept if self.online.normaliser == "kept" else step.predicted.sum())
         self.last_loss = loss.detach()
-        return loss
+        return loss + self._distance() if self.proximity else loss
 
     def configure_optimizers(self) -> Any:
         """The optimizer, with its state where a phase goes on, and the run's schedule by step."""

@@ -1,0 +1,71 @@
+"""Influence on the target's loss, through one phase of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dsel.attribution import GradientScore, Reading, mean_of
+from dsel.context import Context
+from dsel.error import InputError
+from dsel.pool import TOKENS, Pool
+from dsel.protocol import Curvature, FittedScore
+
+
+@dataclass(frozen=True)
+class Influence:
+    """score(z) = grad f^T (curvature of the training loss)^-1 grad loss(z) / tokens of the source, f a target unit's mean loss, at the
+    newest checkpoint or that of the phase `checkpoint` (arXiv 1703.04730; by EK-FAC 2308.03296): by how many nats f rises, to first order,
+    when z is left out of training. That is minus the influence of z over the source's size, so larger is more helpful.
+
+    `each`: a column for every unit of the target, else their mean. `per_token`: of z's mean token loss, as if it had one token; else of
+    their sum. `parameters`: only those in whose names the regular expression is found. The curvature is that of `sample` units of the
+    source. `rank`: candidates meet the preconditioned queries by so many rows and columns of each matrix.
+    """
+
+    curvature: Curvature
+    checkpoint: str | None = None
+    parameters: str | None = None
+    each: bool = False
+    per_token: bool = True
+    rank: int | None = None
+    sample: int = 512
+    tokens_per_batch: int = 2048
+
+    reads = (TOKENS,)
+    num_passes = 3.0  # forward, backward, and each unit's own gradient
+
+    def __post_init__(self) -> None:
+        if self.sample < 1:
+            raise InputError(f"scorer.sample={self.sample}: must be at least 1")
+        if self.rank is not None and self.rank < 1:
+            raise InputError(f"scorer.rank={self.rank}: must be at least 1, or null")
+
+    def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
+        """Precondition the target's gradients, or find them on disk."""
+        from dsel.functional.gradients import unfreeze
+        from dsel.functional.tracked import only_trained, tracked_names
+        from dsel.preconditioned import load_vectors, low_rank_products, save_vectors, some_of
+
+        assert context.model is not None
+        reading = Reading(context.objective, context.model.context, self.tokens_per_batch)
+        model = unfreeze(context.load(self.checkpoint))
+        sample = some_of(source, self.sample)
+        base = (context.checkpoint(self.checkpoint).name, sample.fingerprint, reading.context)
+        names = tracked_names(model, self.parameters, self.curvature.linear_only)
+        with only_trained(model, names):
+            loss = reading.training_loss(model, sample)
+            inverse = self.curvature.fit(loss, names, {}, context.seed, partial(context.keep, base))
+
+            def write(place: Path) -> None:
+                queries = reading.gradients(model, target, names)
+                save_vectors(inverse.solve(queries if self.each else mean_of(queries)), inverse.reports, place)
+
+            options = (target.fingerprint, self.each, repr(self.curvature), names)
+            folder = context.keep(base, "preconditioned", options, write)
+        vectors = load_vectors(folder, next(model.parameters()).device, "scorer influence", len(sample) / (loss.num_tokens * len(source)))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in names)
+        columns = len(target) if self.each else 1
+        return GradientScore(model, reading, low_rank_products(vectors, inverse, self.rank), columns, self.per_token)

@@ -1,0 +1,67 @@
+"""Models on the way through a training, for methods that look at how it went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from dsel.context import Snapshot
+from dsel.functional.alignment import trainable
+from dsel.training.checkpoint import OPTIMIZER, load_model, load_training, save_model, save_training
+
+FOLDER, RECORD = "snapshots", "snapshot.json"
+
+
+def snapshot_steps(num_steps: int, num_snapshots: int) -> list[int]:
+    """After which steps, evenly, the last at the end."""
+    return sorted({round(num_steps * (number + 1) / num_snapshots) for number in range(num_snapshots)} - {0})
+
+
+class Snapshots(pl.Callback):
+    """Writes model and optimizer state after some steps, with the mean learning rate since the snapshot before."""
+
+    def __init__(self, steps: list[int], folder: Path) -> None:
+        self.steps, self.folder = set(steps), folder
+        self.taken, self.rates = 0, 0.0
+        self.since = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Count the step at the rate that it takes."""
+        self.rates += float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.since += 1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write one when due."""
+        self.taken += 1
+        if self.taken not in self.steps:
+            return
+        place = self.folder / FOLDER / f"{self.taken:08d}"
+        place.mkdir(parents=True)
+        model: torch.nn.Module = pl_module.model  # type: ignore[assignment]
+        save_model(model, place)
+        save_training(place, self.taken, trainer.optimizers[0].state_dict())
+        record = {"learning_rate": self.rates / self.since, "names": list(trainable(model))}
+        (place / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        self.rates, self.since = 0.0, 0
+
+
+def load_snapshots(checkpoint: Path) -> Iterator[Snapshot]:
+    """Those of a training in the order of its steps; of a training that kept none its end, at a rate of 1."""
+    places = sorted((checkpoint / FOLDER).iterdir()) if (checkpoint / FOLDER).is_dir() else [checkpoint]
+    for place in places:
+        model = load_model(place)
+        record: dict[str, Any] = {"learning_rate": 1.0, "names": list(trainable(model))}
+        if (place / RECORD).is_file():
+            record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+        state = load_training(place)[1]["state"] if (place / OPTIMIZER).is_file() else {}
+        moments = {
+            name: (state[number]["exp_avg"], state[number]["exp_avg_sq"])
+            for number, name in enumerate(record["names"])
+            if "exp_avg_sq" in state.get(number, {}) and state[number]["exp_avg_sq"].shape == dict(model.named_parameters())[name].shape
+        }
+        yield Snapshot(model, record["learning_rate"], moments)
