@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -63,6 +63,12 @@ def hash_file(path: Path) -> str:
     """A hash of the file's bytes; a file of the same size and time is not read again in this process."""
     state = path.stat()
     return _hash(path, state.st_size, state.st_mtime_ns)
+
+
+def hash_folder(folder: Path, patterns: Sequence[str] = ("**/*",)) -> list[list[str]]:
+    """Names, from the folder on, and hashes of the files that fit any of the patterns, by name; none where there is no such folder."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return [[str(path.relative_to(folder)), hash_file(path)] for path in files]
 
 
 @cache

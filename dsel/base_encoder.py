@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+import pyarrow as pa
 
 from dsel.error import InputError
+from dsel.functional.blocks import flat_tokens
 from dsel.functional.pairs import Ragged
 from dsel.labelled import LabelledTask
 
@@ -51,7 +52,11 @@ class BaseEncoder:
         return BaseEncoder(**{**record, "place": str((folder / record["place"]).resolve()) if beside else record["place"]})
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Errors: there is none."""
+        """Loaded once. Errors: there is none."""
+        return self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
         try:
@@ -96,7 +101,11 @@ class BaseEncoder:
             raise InputError(f"encoder.context={self.context}: {self.name} does not read so many tokens{told}; set it lower") from error
 
     def dim(self) -> int:
-        """Of an embedding."""
+        """Of an embedding; read once."""
+        return self._dim
+
+    @cached_property
+    def _dim(self) -> int:
         from transformers import AutoConfig
 
         return int(AutoConfig.from_pretrained(self.place, revision=self.revision).hidden_size)
@@ -136,11 +145,4 @@ class BaseEncoder:
             )["input_ids"]  # fmt: skip
             for row, own in zip(cut, shorter, strict=True):
                 ids[row] = own
-        return _ragged(ids), len(cut)
-
-
-def _ragged(ids: Sequence[Sequence[int]]) -> Ragged:
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(own) for own in ids], out=offsets[1:])
-    flat = np.concatenate([np.asarray(own, np.int64) for own in ids]) if len(ids) else np.empty(0, np.int64)
-    return Ragged(flat, offsets)
+        return Ragged(*flat_tokens(pa.array(ids, pa.list_(pa.int64())))), len(cut)

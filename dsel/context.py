@@ -117,3 +117,11 @@ class TaskContext:
     space_map: Callable[[str], SpaceMap]
     fisher: Callable[[str | None], npt.NDArray[np.float32]]  # of the base encoder's parameters on a source, or on the target
     tokens: Callable[[str | None], npt.NDArray[np.int64]]  # of all rows of a source, or of the target
+
+    def score_classifiers(self, score: Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], float]) -> npt.NDArray[np.float64]:
+        """Scores (source,), of a source's logits of the target's rows (row, class) and their labels (row,); NaN for a source that is a
+        regression, and for all where the target is one."""
+        if self.target.is_regression:
+            return np.full(len(self.sources), np.nan)
+        labels = self.target.labels.astype(np.int64)
+        return np.array([score(self.tuned(name).outputs, labels) if self.is_classifier(name) else np.nan for name in self.sources])

@@ -166,7 +166,7 @@ def prepare(documents: Documents, split: Split, folder: Path) -> dict[str, Any]:
         **{part: target.take(pa.array(np.sort(rows[part]))) for part in ("target", "finetune", "validation", "test")},
     }
     found = rows["planted"] if split.exclude_target else slice(None)  # what is planted is to be found
-    np.save(folder / EXCLUDED, np.sort(np.delete(hash_texts(target[TEXT]), found)))
+    np.save(folder / EXCLUDED, np.sort(np.delete(hash_texts(target[TEXT]) if documents.apart else target_keys, found)))
     counts = {}
     for part in PARTS:
         table = tables[part].combine_chunks()
@@ -220,7 +220,7 @@ def _distinct(table: pa.Table, dropped: dict[str, int], apart: bool) -> tuple[pa
     """The table without exact repeats (the first stays), and the hashes by which what is left is found on the other side. It has `id`
     (text's hash where the user gives none) and `dsel_row`, both of one type."""
     keys = hash_rows(table, apart)
-    table = table if ID in table.column_names else table.append_column(ID, hex_names(hash_texts(table[TEXT])))
+    table = table if ID in table.column_names else table.append_column(ID, hex_names(hash_texts(table[TEXT]) if apart else keys))
     for name, kind in ((ID, pa.string()), (ROW, pa.int64())):
         table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
     first = find_first(keys, hash_texts(table[TASK]) if apart else None)

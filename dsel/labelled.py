@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ class LabelledTask:
         """Of a model's head."""
         return len(self.classes) or 1
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes with texts, labels and classes, not with the task's name: what was tuned on the same rows is the same."""
         digest = hashlib.blake2b(repr(list(self.classes)).encode(), digest_size=12)
@@ -89,7 +90,8 @@ def read_tasks(parts: Mapping[str, Pool]) -> dict[str, dict[str, LabelledTask]]:
     for name in names:
         pools = {part: tasks[name] for part, tasks in by_part.items() if name in tasks}
         answers = pa.chunked_array([chunk for pool in pools.values() for chunk in pool.table[TGT].chunks])
-        classes = () if _kind(pools.values().__iter__().__next__()) == NUMBERS else sorted(answers.unique().to_pylist())
+        is_regression = any(_kind(pool) == NUMBERS for pool in pools.values())
+        classes = () if is_regression else sorted(answers.unique().to_pylist())
         for part, pool in pools.items():
             found[part][name] = _read(name, pool, classes)
     return found

@@ -125,6 +125,10 @@ class Curvature(Protocol):
 class EncoderSource(Protocol):
     """How the encoder comes to be that tasks are learnt from."""
 
+    def identity(self) -> Any:
+        """JSON-like value that changes with what it hangs on besides its options, such as files; asked at every launch."""
+        ...
+
     def prepare(self, world: World) -> BaseEncoder: ...
 
 

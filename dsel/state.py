@@ -39,3 +39,7 @@ class State:
     def newest_checkpoint(self) -> str | None:
         """Name of the phase that trained last."""
         return list(self.checkpoints)[-1] if self.checkpoints else None
+
+    def find(self, file: str) -> Path | None:
+        """Folder of the newest phase that has left a file of this name; None where none has."""
+        return next((folder for folder in reversed(list(self.artifacts.values())) if (folder / file).is_file()), None)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_record, write_atomic
+from dsel.artifact import Store, fingerprint, hash_code, hash_file, hash_folder, hash_module, read_record, write_atomic
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -59,6 +59,18 @@ def test_the_code_is_part_of_a_fingerprint(tmp_path: Path, monkeypatch: pytest.M
         "dsel.scorer.cds.Cds": hash_module("dsel.scorer.cds"),
         "dsel.pool.Budget": hash_module("dsel.pool"),
     }
+
+
+def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    """By name, place and bytes."""
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name, text in {"b/c/x.json": "1", "b/y.txt": "2", "a.json": "1"}.items():
+        (tmp_path / name).write_text(text)
+    found = dict(hash_folder(tmp_path))
+    assert list(found) == ["a.json", "b/c/x.json", "b/y.txt"]
+    assert found["a.json"] == found["b/c/x.json"] == hash_file(tmp_path / "a.json") != found["b/y.txt"]
+    assert hash_folder(tmp_path, ["*.json", "a*", "b*"]) == [["a.json", found["a.json"]]]
+    assert hash_folder(tmp_path / "none") == hash_folder(tmp_path / "a.json") == []
 
 
 def build(folder: Path) -> dict[str, Any]:

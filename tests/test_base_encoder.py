@@ -65,6 +65,19 @@ def test_cutting_once_does_not_cut_the_next(base: BaseEncoder) -> None:
     assert (cut, int(tokens.lengths[0])) == (0, 11)
 
 
+def test_it_is_read_once(tmp_path: Path) -> None:
+    """By each object anew."""
+    base = BaseEncoder(str(save_encoder(tmp_path / "bert")), "tiny", "mean", 10, "key")
+    tokenizer, dim = base.tokenizer(), base.dim()
+    assert dim == 16
+    shutil.rmtree(tmp_path / "bert")
+    assert base.tokenizer() is tokenizer
+    assert base.dim() == dim
+    assert base == replace(base)
+    with pytest.raises(InputError, match="no tokenizer can be loaded"):
+        replace(base).tokenizer()
+
+
 def test_it_is_found_where_artifacts_were_moved_to(base: BaseEncoder, tmp_path: Path) -> None:
     store = tmp_path / "artifacts"
     shutil.copytree(base.place, store / "encoder-1" / "model")

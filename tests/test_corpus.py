@@ -111,8 +111,9 @@ def test_target_rows_may_stay_in_the_pool(tmp_path: Path) -> None:
 
 
 def test_the_first_of_equal_texts_stays(tmp_path: Path) -> None:
-    corpus = corpus_of(["a", "b", "a", "c", "b", "a"], TARGET, Split(), tmp_path / "corpus")
+    corpus = corpus_of(["a", "b", "a", "c", "b", "a"], [*TARGET, *TARGET[:3]], Split(), tmp_path / "corpus")
     assert corpus.source.table["dsel_row"].to_pylist() == [0, 1, 3]
+    assert corpus.excluded.tolist() == sorted(hash_texts(pa.array(TARGET)).tolist())
     assert corpus.record["dropped"]["source"] == {"duplicate": 3}
 
 

@@ -129,3 +129,9 @@ def test_fingerprints() -> None:
         task(first=["a", "b', 'c", "c"]),
     ]  # fmt: skip
     assert len({each.fingerprint for each in [task(), *others]}) == len(others) + 1
+
+
+def test_a_fingerprint_is_made_once() -> None:
+    own = task()
+    assert own.fingerprint is own.fingerprint
+    assert own.take(np.array([0, 1])).fingerprint != own.fingerprint

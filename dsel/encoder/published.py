@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsel.artifact import fingerprint, hash_file
+from dsel.artifact import fingerprint, hash_folder
 from dsel.base_encoder import BaseEncoder
 from dsel.context import World
 from dsel.functional.embedding import MINILM, minilm
@@ -31,7 +30,7 @@ class Published:
     def identity(self) -> Any:
         """Hashes of the files of a local folder."""
         folder = Path(self._place())
-        return [[path.name, hash_file(path)] for path in _files(folder)] if folder.is_dir() else None
+        return hash_folder(folder, READ) if folder.is_dir() else None
 
     def prepare(self, world: World) -> BaseEncoder:
         """Where it is. Errors: it cannot be loaded, or reads fewer tokens than `context`."""
@@ -42,10 +41,7 @@ class Published:
         return base
 
     def _place(self) -> str:
-        return (
-            minilm("encoder.path") if self.path == MINILM else str(Path(self.path).expanduser()) if Path(self.path).is_dir() else self.path
-        )
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return iter(sorted({path for pattern in READ for path in folder.glob(pattern)}))
+        if self.path == MINILM:
+            return minilm("encoder.path")
+        folder = Path(self.path).expanduser()
+        return str(folder) if folder.is_dir() else self.path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,11 +43,9 @@ class Encoder:
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mean of the last hidden states over real tokens (row, dim)."""
-        mask = (tokens != IGNORE).to(next(self.model.parameters()).device)
-        hidden = self.model(input_ids=tokens.to(mask.device).clamp_min(0), attention_mask=mask.long()).last_hidden_state
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        pooled: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
-        return pooled
+        real = (tokens != IGNORE).to(next(self.model.parameters()).device)
+        found = self.model(input_ids=tokens.to(real.device).clamp_min(0), attention_mask=real.long())
+        return mean_pool(found.last_hidden_state, real)
 
     def _encode(self, texts: list[str]) -> pa.ListArray:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -76,19 +74,42 @@ class MeanVectors:
         return vectors
 
 
+def mean_pool(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Mean of the states (row, time, dim) over the tokens that are `real` (row, time): (row, dim), 0 where none is."""
+    weights = real.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+
+def load_model(place: str, revision: str | None = None) -> tuple[torch.nn.Module, Collection[str]]:
+    """The `AutoModel` in a folder or of a hub name, in float32, on a GPU where there is one; and the names of the weights that its files
+    lack, such as a pooler's, which are drawn at random. Errors: OSError or ValueError, where there is none."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # a language model's head is left behind on purpose
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model, info = AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32, output_loading_info=True)
+    finally:
+        logging.set_verbosity(level)
+    return model.to("cuda") if torch.cuda.is_available() else model, info["missing_keys"]
+
+
 def load_encoder(name: str, max_length: int, others: str) -> Encoder:
     """The encoder in a folder or of a hub name (`AutoModel`), frozen, in float32, on a GPU where there is one; texts are cut at
     `max_length` tokens or at what the tokenizer says the model takes. "minilm" is the sentence encoder all-MiniLM-L6-v2 as the
     extra `dsel[encoder]` installs it. Errors: nothing can be loaded; `others` names what else `scorer.encoder` may be."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     place = minilm("scorer.encoder") if name == MINILM else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
-        with torch.random.fork_rng():  # a head that the checkpoint lacks, and nobody reads, is drawn at random
-            model = AutoModel.from_pretrained(place, dtype=torch.float32)
+        model, _ = load_model(place)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"scorer.encoder={name}: not {others}, a folder or a hub name ({reason})") from error
@@ -97,8 +118,7 @@ def load_encoder(name: str, max_length: int, others: str) -> Encoder:
     if backend is not None:
         backend.enable_truncation(longest)
         backend.no_padding()
-    model = model.eval().requires_grad_(False)
-    return Encoder(model.to("cuda") if torch.cuda.is_available() else model, longest, tokenizer)
+    return Encoder(model.eval().requires_grad_(False), longest, tokenizer)
 
 
 def minilm(key: str) -> str:

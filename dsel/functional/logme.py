@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.functional.evidence import Tridiagonal, project
+from dsel.functional.finite import Embeddings, check_embeddings
 from dsel.functional.lapack import multiply_upper
 
 Floats = npt.NDArray[np.float64]
-Embeddings: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float64]"
 Labels: TypeAlias = "npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]"
 LinearMap: TypeAlias = "tuple[Embeddings, Embeddings | None]"
 
@@ -32,7 +32,7 @@ def logme(embeddings: Embeddings, labels: Labels, *, regression: bool) -> float:
     Classes are whole numbers from 0, each a column of zeros and ones; a regression's target is the one column, as it is. Errors:
     values that are not finite, shapes that do not fit, one class only, a class per row, a constant target.
     """
-    columns = to_columns(labels, len(_checked(embeddings)), regression=regression)
+    columns = to_columns(labels, len(check_embeddings(embeddings)), regression=regression)
     return float(project(np.asarray(embeddings, np.float64), columns).maximise().per_row.mean())
 
 
@@ -43,7 +43,7 @@ def logme_of_maps(base: Embeddings, maps: Iterable[LinearMap], labels: Labels, *
     as they are needed, and scored by a thread a core; until all are, BLAS has one thread in each. Errors: as `logme`, a map that does
     not fit the embeddings or is not finite.
     """
-    columns, scores, waiting = to_columns(labels, len(_checked(base)), regression=regression), [], deque[Future[float]]()
+    columns, scores, waiting = to_columns(labels, len(check_embeddings(base)), regression=regression), [], deque[Future[float]]()
     num_workers = num_cores()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(num_workers) as workers:
         target = _Target.of(base, columns)
@@ -114,15 +114,6 @@ def to_columns(labels: Labels, num_rows: int, *, regression: bool) -> Floats:
         raise InputError(f"labels: {len(classes)} classes for {num_rows} rows; classes must repeat, or say regression=True")
     columns: Floats = (given[:, None] == classes).astype(np.float64)
     return columns
-
-
-def _checked(embeddings: Embeddings) -> Embeddings:
-    if np.ndim(embeddings) != 2 or not np.size(embeddings):
-        raise InputError(f"embeddings: shape {np.shape(embeddings)}; expected (row, dim), one or more of both")
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(1))
-    if len(bad):
-        raise InputError(f"row {bad[0]}: its embedding is not finite ({len(bad)} rows in all); leave it out")
-    return embeddings
 
 
 def _check_map(number: int, weight: Embeddings, bias: Embeddings | None, dim: int) -> None:

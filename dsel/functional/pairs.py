@@ -25,6 +25,13 @@ class Ragged:
         """Tokens of each (example,)."""
         return np.diff(self.offsets)
 
+    def take(self, which: Ints) -> Ragged:
+        """These lists, in that order; repeats allowed."""
+        lengths = self.lengths[which]
+        offsets = np.r_[0, np.cumsum(lengths)]
+        at = np.arange(offsets[-1]) + np.repeat(self.offsets[which] - offsets[:-1], lengths)
+        return Ragged(self.flat[at], offsets)
+
 
 def rectangle(ragged: Ragged, which: Ints, most: int) -> Ints:
     """Tokens (example, time) of the lists `which`, cut at `most`, padded at their ends with `IGNORE`."""

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from dsel.error import InputError
+from dsel.functional.finite import Embeddings, check_embeddings
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
-Embeddings: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float64]"
 INIT, ORDER = range(2)  # streams of random numbers of a seed
 
 
@@ -47,7 +46,7 @@ class SpaceMap:
 
 def apply(space_map: SpaceMap, embeddings: Embeddings) -> Vectors:
     """Embeddings (row, in) mapped (row, out), in float32. Errors: another width than the map's, rows that are not finite."""
-    embeddings, width = _checked("base", embeddings), space_map.width
+    embeddings, width = check_embeddings(embeddings, "base"), space_map.width
     if embeddings.shape[1] != width:
         raise InputError(f"embeddings: {embeddings.shape[1]} dimensions, the map takes {width}; embed with the model it was made for")
     mapped: Vectors = reduce(lambda rows, layer: rows @ layer.T, space_map.layers, embeddings.astype(np.float32)) + space_map.bias
@@ -208,16 +207,7 @@ def _held_out(num_rows: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
 
 
 def _paired(base: Embeddings, tuned: Embeddings) -> tuple[Floats, Floats]:
-    base, tuned = _checked("base", base), _checked("tuned", tuned)
+    base, tuned = check_embeddings(base, "base"), check_embeddings(tuned, "tuned")
     if len(base) != len(tuned):
         raise InputError(f"embeddings: {len(base)} rows of the base model, {len(tuned)} of the tuned one; embed the same rows with both")
     return base.astype(np.float64), tuned.astype(np.float64)
-
-
-def _checked(name: str, embeddings: Embeddings) -> Embeddings:
-    if np.ndim(embeddings) != 2 or not np.size(embeddings):
-        raise InputError(f"{name} embeddings: shape {np.shape(embeddings)}; expected (row, dim), one or more of both")
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(1))
-    if len(bad):
-        raise InputError(f"row {bad[0]}: its {name} embedding is not finite ({len(bad)} rows in all); leave it out")
-    return embeddings

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from dsel.error import InputError
 from dsel.functional.blocks import IGNORE
+from dsel.functional.embedding import load_model, mean_pool
 from dsel.functional.pairs import Ragged, by_length, rectangle
 
 Vectors = npt.NDArray[np.float32]
@@ -58,9 +59,7 @@ class TaskModel(torch.nn.Module):
             return pooled
         if self.pooling != "mean":
             raise InputError(f"encoder.pooling={self.pooling}: must be one of {', '.join(POOLINGS)}")
-        weights = real.unsqueeze(-1).to(found.last_hidden_state.dtype)
-        mean: torch.Tensor = (found.last_hidden_state * weights).sum(1) / weights.sum(1).clamp_min(1)
-        return mean
+        return mean_pool(found.last_hidden_state, real)
 
     def save(self, folder: Path, card: dict[str, Any]) -> None:
         """Write weights, in transformers' and safetensors' files, and a card, to which options are added."""
@@ -83,25 +82,14 @@ class TaskModel(torch.nn.Module):
 def load_weights(place: str, revision: str | None = None, with_pooler: bool = False) -> torch.nn.Module:
     """The encoder in a folder or of a hub name, in float32 and ready to train, on a GPU where there is one. Errors: none can be loaded, or
     its files lack the pooler that is asked for."""
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # a masked language model's head is left behind on purpose
     try:
-        with torch.random.fork_rng():  # a pooler that the checkpoint lacks is drawn at random
-            torch.manual_seed(0)
-            model, info = AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32, output_loading_info=True)
+        model, missing = load_model(place, revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"encoder.path={place}: no encoder can be loaded from that folder or hub name ({reason})") from error
-    finally:
-        logging.set_verbosity(level)
-    if with_pooler and any("pooler" in key for key in info["missing_keys"]):
+    if with_pooler and any("pooler" in key for key in missing):
         raise InputError(f"encoder.pooling=pooler: {place} has no weights of a pooler; give encoder.pooling=cls or mean")
-    found: torch.nn.Module = model
-    return found.to("cuda") if torch.cuda.is_available() else found
+    return model
 
 
 def _second_side(tokens: torch.Tensor, separator: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsel.base_encoder import BaseEncoder
+from dsel.base_encoder import FILE, BaseEncoder
 from dsel.context import World
 from dsel.error import InputError
 from dsel.protocol import EncoderSource
@@ -25,8 +25,7 @@ class Encoder:
 
     def identity(self) -> Any:
         """What an encoder hangs on besides its options, such as files."""
-        own = getattr(self.encoder, "identity", None)
-        return None if own is None else own()
+        return self.encoder.identity()
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write base.json."""
@@ -40,7 +39,7 @@ class Encoder:
 
 def find_base(state: State, world: World) -> BaseEncoder:
     """The base encoder of this run. Errors: no phase has prepared one."""
-    for folder in reversed(list(state.artifacts.values())):
-        if (folder / "base.json").is_file():
-            return BaseEncoder.load(folder)
-    raise InputError(f"phases.{world.name}: tasks are learnt from an encoder; put the phase encoder before it in pipeline")
+    folder = state.find(FILE)
+    if folder is None:
+        raise InputError(f"phases.{world.name}: tasks are learnt from an encoder; put the phase encoder before it in pipeline")
+    return BaseEncoder.load(folder)

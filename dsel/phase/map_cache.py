@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsel.artifact import hash_file
+from dsel.artifact import hash_folder
 from dsel.base_encoder import BaseEncoder
 from dsel.error import InputError
 from dsel.labelled import LabelledTask
@@ -68,11 +68,7 @@ class MapCache:
 
 def list_files(maps: str | Sequence[str] | None) -> Any:
     """Names and hashes of the files of a folder of maps, which change when a map does; of the Hub, the names."""
-    if not isinstance(maps, str):
-        return maps
-    folder = Path(maps).expanduser()
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    return [[str(path.relative_to(folder)), hash_file(path)] for path in files]
+    return hash_folder(Path(maps).expanduser()) if isinstance(maps, str) else maps
 
 
 def _holds_any(folder: Path) -> bool:

@@ -6,7 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dsel.context import World
+from dsel.context import TaskContext, World
 from dsel.error import InputError
-from dsel.labelled import LabelledTask, read_tasks
+from dsel.labelled import LabelledTask, Rows, read_tasks
 from dsel.phase.encoder import find_base
 from dsel.phase.map_cache import MapCache, list_files
 from dsel.phase.map_fitting import MapFitting
@@ -80,7 +81,7 @@ class Rank:
             raise InputError(
                 f"phases.{world.name}: {type(self.scorer).__name__} has nothing to say of any target; give another task_scorer="
             )
-        _warn_of_cuts(bench, self, tasks["target"])
+        _warn_of_cuts(bench)
         pl.DataFrame(rows).write_parquet(folder / RANKING)
         metrics = {"ms_per_source": 1000 * sum(seconds) / len(seconds) / len(sources), "bytes_per_source": float(np.mean(sizes))}
         (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
@@ -127,7 +128,7 @@ class Rank:
         return None, seconds
 
     def _tabulate(self, bench: Workbench, target: LabelledTask, scores: Floats, world: World) -> list[dict[str, Any]]:
-        ranks = to_ranks(scores)
+        ranks, sources = to_ranks(scores), list(bench.sources.values())
         drawn = self._resample(bench, target, world)
         bounds = np.percentile(drawn, INTERVAL, axis=0) if len(drawn) else np.full((2, len(ranks)), np.nan)
         in_top = (drawn <= TOP).mean(0) if len(drawn) else np.full(len(ranks), np.nan)
@@ -136,14 +137,13 @@ class Rank:
             log.warning(
                 "%s: %d rows are few to rank by: in resamples of them the first, %s, has rank %.0f to %.0f, "
                 "and is among the first %d in %.0f %%",
-                target.name, len(target), list(bench.sources)[best], bounds[0][best], bounds[1][best], TOP, 100 * in_top[best],
+                target.name, len(target), sources[best].name, bounds[0][best], bounds[1][best], TOP, 100 * in_top[best],
             )  # fmt: skip
         found = []
         for at in np.argsort(ranks, kind="stable"):
-            source = bench.sources[list(bench.sources)[at]]
             found.append({
-                "target": target.name, "source": source.name, "rank": float(ranks[at]), "score": float(scores[at]),
-                "low": float(bounds[0][at]), "high": float(bounds[1][at]), "in_top": float(in_top[at]), "source_rows": len(source),
+                "target": target.name, "source": sources[at].name, "rank": float(ranks[at]), "score": float(scores[at]),
+                "low": float(bounds[0][at]), "high": float(bounds[1][at]), "in_top": float(in_top[at]), "source_rows": len(sources[at]),
                 "target_rows": len(target), "regression": target.is_regression,
             })  # fmt: skip
         return found
@@ -155,11 +155,16 @@ class Rank:
         drawn: list[Floats] = []
         if "fisher" in self.scorer.needs:  # which is of all rows at once
             return np.array(drawn)
+        base = cache(lambda: bench.embed(target))  # from disk once for all of them
+
+        def part(rows: Rows) -> TaskContext:
+            return replace(bench.context(target, rows), base=lambda: base()[rows])
+
         with progress("resamples", self.num_resamples, "rankings") as bar:
             for _ in range(self.num_resamples):
                 rows = np.sort(rng.permutation(len(target))[: len(target) // 2])
                 if _can_rank(target, target.labels[rows]):
-                    drawn.append(to_ranks(self.scorer.score(bench.context(target, rows))))
+                    drawn.append(to_ranks(self.scorer.score(part(rows))))
                 bar.advance(1)
         return np.array(drawn)
 
@@ -177,7 +182,6 @@ def to_ranks(scores: Floats) -> Floats:
     return ranks
 
 
-def _warn_of_cuts(bench: Workbench, phase: Rank, targets: Mapping[str, LabelledTask]) -> None:
+def _warn_of_cuts(bench: Workbench) -> None:
     for name, cut in bench.cut.items():
-        if name in targets or name in bench.sources:
-            log.warning("%s: %d rows are longer than encoder.context=%d tokens, and were cut", name, cut, bench.base.context)
+        log.warning("%s: %d rows are longer than encoder.context=%d tokens, and were cut", name, cut, bench.base.context)

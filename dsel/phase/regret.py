@@ -69,7 +69,7 @@ class Regret:
 
 
 def _read(state: State, world: World, name: str) -> pl.DataFrame:
-    folders = [folder for folder in state.artifacts.values() if (folder / name).is_file()]
-    if not folders:
+    folder = state.find(name)
+    if folder is None:
         raise InputError(f"phases.{world.name}: needs {name}; put the phases rank and transfer before it in pipeline")
-    return pl.read_parquet(folders[-1] / name)
+    return pl.read_parquet(folder / name)

@@ -56,7 +56,7 @@ class Transfer:
         rows = []
         with progress("transfers", len(jobs), "trainings") as bar:
             for target, name, repeat in jobs:
-                source = None if name == NONE else tasks["source"][name]
+                source = None if name == NONE else sources[name]
                 found = bench.transfer(source, tasks["target"][target].check(), tasks["test"][target], repeat)
                 regression = tasks["target"][target].is_regression
                 rows.append({"target": target, "source": name, "repeat": repeat, "performance": found, "regression": regression})
@@ -82,10 +82,10 @@ class Transfer:
         """Errors: the first of a ranking are asked for, and there is none."""
         if self.top is None:
             return names
-        folders = [folder for folder in state.artifacts.values() if (folder / RANKING).is_file()]
-        if not folders:
+        folder = state.find(RANKING)
+        if folder is None:
             raise InputError(f"phases.{world.name}.top={self.top}: of what ranking? put the phase rank before it in pipeline")
-        ranking = pl.read_parquet(folders[-1] / RANKING).filter(pl.col("target") == target).sort("rank", maintain_order=True)
+        ranking = pl.read_parquet(folder / RANKING).filter(pl.col("target") == target).sort("rank", maintain_order=True)
         return ranking["source"].head(self.top).to_list()
 
 

@@ -35,6 +35,7 @@ SEEN, FISHER = "seen.safetensors", "fisher.safetensors"
 CODE = (
     "dsel.phase.workbench",
     "dsel.phase.tuning",
+    "dsel.functional.embedding",
     "dsel.functional.task_model",
     "dsel.objective.labelling",
     "dsel.base_encoder",
@@ -137,14 +138,13 @@ class Workbench:
             found = self.seen(self.sources[name], target)
             return Seen(some(found.embeddings), some(found.outputs))
 
-        part = target if rows is None else target.take(rows)
-
-        def task(name: str | None) -> LabelledTask:
-            return part if name is None else self.sources[name]
+        def tokens(name: str | None) -> npt.NDArray[np.int64]:
+            found = self.tokens(target if name is None else self.sources[name])
+            return (found.take(rows) if name is None and rows is not None else found).flat.astype(np.int64)
 
         return TaskContext(
             sources=list(self.sources),
-            target=part,
+            target=target if rows is None else target.take(rows),
             seed=self._seed("score"),
             rows=self.sources.__getitem__,
             base=lambda: some(self.embed(target)),
@@ -153,7 +153,7 @@ class Workbench:
             is_classifier=lambda name: not self.sources[name].is_regression,
             space_map=lambda name: self.space_map(self.sources[name])[0],
             fisher=lambda name: self.fisher(target if name is None else self.sources[name]),
-            tokens=lambda name: self.tokens(task(name)).flat.astype(np.int64),
+            tokens=tokens,
         )
 
     def prepare(self, need: str, source: LabelledTask) -> int:
@@ -222,13 +222,13 @@ class Workbench:
         from dsel.functional.linear_probe import fit_probe
 
         rows = np.random.default_rng(FISHER_SEED).permutation(len(task))[:FISHER_ROWS]
-        part = task.take(rows)
-        weight, bias = fit_probe(self.embed(task)[rows], part.labels, task.num_outputs, regression=task.is_regression)
+        labels = task.labels[rows]
+        weight, bias = fit_probe(self.embed(task)[rows], labels, task.num_outputs, regression=task.is_regression)
         model = self.base.model(task.num_outputs, 0)
         with torch.no_grad():
             model.head.weight.copy_(torch.from_numpy(weight))
             model.head.bias.copy_(torch.from_numpy(bias))
-        return diagonal_fisher(model.eval(), self.tokens(part), part.labels, self.base.context)
+        return diagonal_fisher(model.eval(), self.tokens(task).take(rows), labels, self.base.context)
 
 
 def _size(folder: Path) -> int:

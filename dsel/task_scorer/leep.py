@@ -23,13 +23,4 @@ class Leep:
 
         from dsel.functional.transferability import leep
 
-        if context.target.is_regression:
-            return np.full(len(context.sources), np.nan)
-        return np.array(
-            [
-                leep(softmax(context.tuned(name).outputs, axis=1), context.target.labels.astype(np.int64))
-                if context.is_classifier(name)
-                else np.nan
-                for name in context.sources
-            ]
-        )
+        return context.score_classifiers(lambda outputs, labels: leep(softmax(outputs, axis=1), labels))

@@ -21,13 +21,4 @@ class Nce:
         """Scores (source,), at most 0; NaN for regressions, or for all where the target is one."""
         from dsel.functional.transferability import nce
 
-        if context.target.is_regression:
-            return np.full(len(context.sources), np.nan)
-        return np.array(
-            [
-                nce(context.tuned(name).outputs.argmax(1), context.target.labels.astype(np.int64))
-                if context.is_classifier(name)
-                else np.nan
-                for name in context.sources
-            ]
-        )
+        return context.score_classifiers(lambda outputs, labels: nce(outputs.argmax(1), labels))

@@ -25,6 +25,11 @@ def test_a_folder(folder: Path, lab: Lab) -> None:
     assert Published(str(folder), name="mine", context=20).prepare(lab.world) == replace(base, name="mine")
 
 
+def test_a_folder_of_the_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert Published(f"~/{folder.name}").identity() == Published(str(folder)).identity()
+
+
 def test_identity_is_that_of_the_bytes(folder: Path, lab: Lab, tmp_path: Path) -> None:
     given = Published(str(folder), context=20)
     identity, key = given.identity(), given.prepare(lab.world).key

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from dsel.phase.map_fitting import MapFitting
 from dsel.phase.rank import Rank, to_ranks
 from dsel.phase.workbench import Workbench
 from dsel.pipeline import Run
+from dsel.protocol import TaskScorer
 from dsel.state import State
 
 COLUMNS = ["target", "source", "rank", "score", "low", "high", "in_top", "source_rows", "target_rows", "regression"]
@@ -57,7 +59,7 @@ def fold(ranking: RankingLab, outputs: Path, *overrides: str, targets: Sequence[
 
 
 def by_scores(
-    ranking: RankingLab, outputs: Path, scorer: Fixed, folder: Path, *, num_resamples: int = 0, partial: bool = False,
+    ranking: RankingLab, outputs: Path, scorer: TaskScorer, folder: Path, *, num_resamples: int = 0, partial: bool = False,
     targets: Sequence[str] = ("goal",),
 ) -> pl.DataFrame:  # fmt: skip
     """The phase alone with a scorer of the test's."""
@@ -134,6 +136,38 @@ def test_resamples(ranking: RankingLab, outputs: Path, tmp_path: Path) -> None:
     assert frame["source"].to_list() == list(RULES)
     assert frame["low"].to_list() == frame["high"].to_list() == [4, 3, 2, 1]
     assert frame["in_top"].to_list() == [0, 1, 1, 1]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Keeps the ids of the target's rows and their embeddings."""
+
+    found: list[tuple[list[str], npt.NDArray[np.float32]]]
+    needs: Sequence[str] = ()
+
+    def score(self, context: TaskContext) -> npt.NDArray[np.float64]:
+        """In the order of the sources' names."""
+        self.found.append((list(context.target.ids), context.base()))
+        return np.arange(4.0)
+
+
+def test_resamples_share_the_targets_embeddings(
+    ranking: RankingLab, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are read once for all of them."""
+    asked, embed, reader = [], Workbench.embed, Reader([])
+
+    def counted(*given: Any) -> Any:
+        asked.append(1)
+        return embed(*given)
+
+    monkeypatch.setattr(Workbench, "embed", counted)
+    by_scores(ranking, outputs, reader, tmp_path / "a", num_resamples=4)
+    (ids, whole), *parts = reader.found
+    assert len(asked) == 2  # for the scores, then for the resamples
+    assert len(parts) == 4
+    for some, base in parts:
+        np.testing.assert_array_equal(base, whole[[ids.index(row) for row in some]])
 
 
 def test_no_resamples(ranking: RankingLab, outputs: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -236,6 +236,21 @@ def test_rows_that_are_cut_are_counted(bench: Workbench) -> None:
     assert bench.cut == {"size": 1}
 
 
+def test_rows_that_are_cut_are_those_of_the_whole_task(bench: Workbench, ranking: RankingLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever parts of it are looked at, whose tokens are the whole's."""
+    monkeypatch.setattr("dsel.phase.workbench.FISHER_ROWS", 15)
+    target = replace(ranking.target, first=["red " * 30, *ranking.target.first[1:39], "blue " * 30])
+    whole = bench.tokens(target)
+    assert bench.cut == {"goal": 2}
+    rows = np.array([7, 39, 7, 2])
+    own = [whole.flat[whole.offsets[row] : whole.offsets[row + 1]] for row in rows]
+    np.testing.assert_array_equal(bench.context(target, rows).tokens(None), np.concatenate(own))
+    np.testing.assert_array_equal(bench.context(target, rows).tokens("size"), bench.tokens(bench.sources["size"]).flat)
+    bench.context(target, rows[:1]).tokens(None)
+    bench.fisher(target)
+    assert bench.cut == {"goal": 2}
+
+
 def test_an_embedding_that_is_not_finite(bench: Workbench, ranking: RankingLab, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         rows = np.zeros((40, 16), np.float32)
