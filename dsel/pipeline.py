@@ -26,6 +26,7 @@ SHARED_CODE = (
     "dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool",
     "dsel.data.format", "dsel.data.text", "dsel.sieve", "dsel.features", "dsel.subset", "dsel.phase.fine_tune",
     "dsel.labelled", "dsel.base_encoder", "dsel.context", "dsel.phase.workbench",
+    "dsel.attribution", "dsel.preconditioned",
 )  # fmt: skip
 
 

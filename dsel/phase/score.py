@@ -155,9 +155,9 @@ def _num_parameters(state: State) -> int:
 def _checkpoint(state: State, world: World, name: str | None = None) -> Path:
     folder = state.checkpoint_of(name)
     if folder is None:
-        asked = "looks at a trained model" if name is None else f"looks at the model of phase {name!r}"
         known = ", ".join(state.checkpoints) or "none"
-        raise InputError(f"phases.{world.name}: the scorer {asked}; put that train phase before it in pipeline (trained so far: {known})")
+        asked = "a trained model; put a train phase" if name is None else f"the model of phase {name!r} (trained so far: {known}); put it"
+        raise InputError(f"phases.{world.name}: the scorer looks at {asked} before it in pipeline")
     return folder
 
 
