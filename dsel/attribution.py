@@ -111,6 +111,24 @@ class GradientScore:
             found /= np.maximum(counts, 1)[:, None]
         return found.astype(np.float32)
 
+    def token_scores(self, table: pa.Table, column: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+        """Of each unit its predicted tokens (token,), and what each adds to the unit's score for one vector: the derivative of the token's
+        own loss along it, which sum to the score."""
+        from dsel.functional.alignment import by_jvp
+
+        model, direction = twin(self.model), self.products.vector(column)
+        found = []
+        for number in range(table.num_rows):  # few: examples that somebody reads
+            parts = []
+            for _, batch in self.reading.rows(model, table.slice(number, 1)):
+                _, slopes = by_jvp(model, lambda m, batch=batch: self.reading.objective.token_losses(m, batch), direction)  # type: ignore[misc]
+                real = self.reading.objective.predicted(batch)
+                labels = self.reading.objective.outputs(model, batch)[1]
+                parts.append((labels[real].cpu().numpy(), slopes[real].double().cpu().numpy()))
+            tokens, adds = (np.concatenate(each) for each in zip(*parts, strict=True)) if parts else (np.empty(0, np.int64), np.empty(0))
+            found.append((tokens, adds / max(len(adds), 1) if self.per_token else adds))
+        return found
+
 
 @dataclass(frozen=True)
 class WeightedSum:

@@ -53,6 +53,8 @@ class World:
         """The pool with its `dsel_tokens` column, computed once. Errors: the run has no model, hence no tokenizer."""
         if self.tokenizer is None:
             raise InputError(f"phase {self.name}: needs tokens, but the run has no model; set model=tiny or another one")
+        if set(self.objective.sides) <= set(pool.table.column_names):
+            return pool
         return tokenize(pool, self.tokenizer, self.objective.sides, self.store, self.tokenizer_key)
 
 

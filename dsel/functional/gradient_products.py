@@ -30,6 +30,10 @@ class LowRank:
     core: torch.Tensor
     columns: torch.Tensor
 
+    def whole(self, number: int) -> torch.Tensor:
+        """One of the matrices (row, column)."""
+        return self.rows @ self.core[number] @ self.columns.T
+
 
 @dataclass(frozen=True)
 class Bases:
@@ -72,6 +76,10 @@ class GradientProducts:
         with torch.no_grad():
             found = [self._products(name, call, own) for name, uses in tape.batches[0].by_parameter(None).items() for call, own in uses]
             return torch.stack(found).sum(0)
+
+    def vector(self, number: int) -> dict[str, torch.Tensor]:
+        """One of the vectors, by parameter."""
+        return {name: value.whole(number) if isinstance(value, LowRank) else value[number] for name, value in self.vectors.items()}
 
     def _products(self, name: str, call: Call, own: str) -> torch.Tensor:
         vectors, part = self.vectors[name], replace(call, names={own: name}).parts().get(own)
