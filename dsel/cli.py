@@ -60,6 +60,16 @@ def wandb_offline() -> bool:
     return not (os.environ.get("WANDB_API_KEY") or (netrc.is_file() and "wandb" in netrc.read_text(errors="replace")))
 
 
+def quote(arguments: list[str]) -> list[str]:
+    """Overrides whose value holds an equals sign, as folders of runs do, in the quotes that Hydra wants around it."""
+    found = []
+    for argument in arguments:
+        parts = re.fullmatch(r"([\w.@/+~-]+)=([^'\"\[\]{}()\s$]*=[^'\"\[\]{}()\s$]*)", argument)
+        is_value = parts is not None and ("," not in parts[2] or Path(parts[2]).exists())
+        found.append(f"{parts[1]}='{parts[2]}'" if parts and is_value else argument)
+    return found
+
+
 def parse_value(text: str) -> Any:
     """An override's value as yaml reads it: numbers are numbers."""
     return OmegaConf.select(OmegaConf.create(f"value: {text}"), "value") if re.fullmatch(r"[\w.+-]+", text) else text

@@ -90,6 +90,7 @@ class Context:
     fine_tune: Callable[..., FineTuned]  # (pool, target, repeat=0): a copy of the newest model on pool; losses on the target's units
     features: Callable[[Sequence[Pool], Projection], Features]  # of all units of the pools, under the newest model
     checkpoint: Callable[[str | None], Path]  # folder of a phase's trained model, or of the newest
+    trained: Sequence[str]  # names of the phases that have trained, in order
     snapshots: Callable[[str | None], Iterator[Snapshot]]  # of a phase's training
     pretraining: Pool  # the documents of the run's source, with tokens where there is a model
     keep: Callable[[Any, str, Any, Callable[[Path], None]], Path]  # (of what, name, options, write): an artifact's folder

@@ -15,6 +15,7 @@ from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_recor
 from dsel.build import build
 from dsel.context import World
 from dsel.error import InputError
+from dsel.finished import CORPUS, TOKENIZER, Finished
 from dsel.pool import Budget
 from dsel.protocol import Phase, Stream
 from dsel.state import State
@@ -77,17 +78,23 @@ class Run:
         """Prepare the corpus and the tokenizer, or find them."""
         from dsel.objective.language_modeling import LanguageModeling
 
-        config, split = self.config, build(self.config["split"], self.config["allow"])
-        data, found = store.get("corpus", self.keys["corpus"], lambda folder: corpora.prepare(self.data.read(), split, folder))
+        config, split, before = self.config, build(self.config["split"], self.config["allow"]), self.finished
+        if before is None:
+            data, found = store.get("corpus", self.keys["corpus"], lambda folder: corpora.prepare(self.data.read(), split, folder))
+        else:
+            data, found = before.place(CORPUS), True
         corpus = corpora.load(data)
         _say_corpus(corpus, found)
-        model = build(config.get("model"), config["allow"]) if config.get("model") else None
+        of_model = config.get("model") or (before.config.get("model") if before else None)
+        model = build(of_model, config["allow"]) if of_model else None
         needs_tokens = any(phase.needs_checkpoint or phase.trains for phase in self.phases.values())
         if needs_tokens and model is None:
             raise InputError("model=null: the pipeline trains a model or reads one; set model=tiny or another one")
         tokens_budget = (config.get("budget") or {}).get("tokens") is not None
-        tokenizer = None
-        if model is not None and (needs_tokens or tokens_budget):
+        tokenizer, tokenizer_key = None, self.keys["tokenizer"]
+        if before is not None:
+            tokenizer, tokenizer_key = _load_tokenizer(before.place(TOKENIZER)), before.place(TOKENIZER).name
+        elif model is not None and (needs_tokens or tokens_budget):
             folder, _ = store.get(
                 "tokenizer",
                 self.keys["tokenizer"],
@@ -106,9 +113,21 @@ class Run:
             store,
             stream,
             tokenizer,
-            self.keys["tokenizer"],
+            tokenizer_key,
             config,
         )
+
+    @property
+    def finished(self) -> Finished | None:
+        """The run that this one goes on from, if it does."""
+        return getattr(self.data, "finished", None)
+
+    def _first_state(self, store: Store) -> State:
+        """What there is before the first phase: corpus and tokenizer, and where the run goes on from another, what that has trained."""
+        if self.finished is not None:
+            return State(self.keys["tokenizer"], self.finished.artifacts, self.finished.checkpoints)
+        made = {name: store.path(name, self.keys[name]) for name in (CORPUS, TOKENIZER) if store.has(name, self.keys[name])}
+        return State(self.keys["tokenizer"], made)
 
     def check_outputs(self, finished: bool) -> None:
         """Errors: a file stands where the run would write one, or the source would hold what is written. What this very run has
@@ -124,7 +143,7 @@ class Run:
         for phase in self.phases.values():
             if isinstance(budget := getattr(phase, "budget", None), Budget) and isinstance(world.stream, PoolStream):
                 budget.count(len(world.corpus.source))  # more than there is: an error before hours of work
-        state = State(self.keys["tokenizer"])
+        state = self._first_state(store)
         for name, phase in self.phases.items():
             state = _step(phase, replace(state, fingerprint=self.keys[name]), replace(world, name=name), store)
         return state

@@ -110,6 +110,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them; we print them below
     stopped.clear()
     cli.failures.clear()
+    sys.argv[1:] = cli.quote(sys.argv[1:])
     try:
         cli.check_added(sys.argv[1:])
         app()

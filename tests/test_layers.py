@@ -5,7 +5,7 @@ report          cli, run, pipeline, tracking, result          (the program)
 data   model   scorer   selector   estimator   online   executor   encoder   task_scorer   curvature          (components, side by side)
                 protocol ── context                           (the waist)
 sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective   labelled   base_encoder
-attribution   preconditioned      (values)
+attribution   preconditioned   finished      (values)
 error   artifact   pool   progress   remote   functional      (the ground)
 """
 
@@ -24,7 +24,7 @@ PACKAGE = Path(dsel.__file__).parent
 GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
 VALUES = {
     "sieve", "stream", "corpus", "labelled", "base_encoder", "tokens", "scores", "selection", "subset", "features", "state", "objective",
-    "attribution", "preconditioned",
+    "attribution", "preconditioned", "finished",
 }  # fmt: skip
 WAIST = {"protocol", "context"}
 BELOW = GROUND | VALUES | WAIST

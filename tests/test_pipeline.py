@@ -45,7 +45,7 @@ def test_the_demo_ends_with_its_metrics(files: Files, tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(np.isfinite(value) for value in state.metrics.values())
     assert state.metrics["pool_loss"] == state.metrics["pool_loss_after_ft"]
-    assert list(state.artifacts) == list(run.phases)
+    assert list(state.artifacts) == ["corpus", "tokenizer", *run.phases]
     assert state.fingerprint == run.fingerprint
 
 

@@ -120,6 +120,7 @@ def make_context(train: Train, state: State, world: World, tokenized: Any) -> Co
         fine_tune=partial(fine_tune, train, state, world),
         features=partial(_features, state, world),
         checkpoint=partial(_checkpoint, state, world),
+        trained=tuple(state.checkpoints),
         snapshots=partial(_snapshots, state, world),
         pretraining=tokenized(world.corpus.source),
         keep=partial(_keep, world),

@@ -28,10 +28,11 @@ class MultiStageInfluence:
     """By how many nats a target unit's mean loss under the fine-tuned model rises, to first order, when a unit is left out of pretraining,
     or with `of: finetuning` out of fine-tuning (arXiv 2007.09081; larger is more helpful).
 
-    Pretraining ended with the checkpoint of phase `pretrained` (null: the newest), fine-tuning with that of phase `finetuned` (null: the
-    newest is tuned here on the fine-tuning part, for at most `num_steps`, as `cds` tunes). What both trained is held to the pretrained
-    weights by `proximity` alpha |W - W*|^2, "updated embedding"; give the alpha of the train phase. `frozen`: parameters in whose names the
-    regular expression is found stayed as they were, "fixed embedding". `kind` is that of the fine-tuning loss's mixed curvature.
+    Pretraining ended with the checkpoint of phase `pretrained` (null: that before `finetuned`, or the newest), fine-tuning with that of
+    phase `finetuned` (null: the newest is tuned here on the fine-tuning part, for at most `num_steps`, as `cds` tunes). What both trained
+    is held to the pretrained weights by `proximity` alpha |W - W*|^2, "updated embedding"; give the alpha of the train phase. Where
+    fine-tuning trained only parameters in whose names the regular expression `trained` is found, the others are frozen, "fixed embedding".
+    `kind` is that of the fine-tuning loss's mixed curvature.
 
     For the others see `influence`. A query takes one more inverse product and, where something was frozen, one more product with a
     curvature than under `influence`; candidates take the same.
@@ -42,7 +43,7 @@ class MultiStageInfluence:
     finetuned: str | None = None
     of: str = "pretraining"
     proximity: float = 0.01
-    frozen: str | None = None
+    trained: str | None = None
     kind: str = "gauss_newton"
     parameters: str | None = None
     each: bool = False
@@ -109,23 +110,29 @@ class MultiStageInfluence:
         """The pretrained model, the fine-tuned one, and what they are known by."""
         from dsel.functional.gradients import unfreeze
 
+        if self.finetuned is not None:
+            place, names = context.checkpoint(self.finetuned), list(context.trained)  # the first is an error where it has not trained
+            earlier = self.pretrained or next(iter(names[: names.index(self.finetuned)][-1:]), None)
+            if earlier is None:
+                raise InputError(f"scorer.finetuned={self.finetuned}: nothing was trained before it; give a run that pretrained as well")
+            origin = context.checkpoint(earlier).name, place.name
+            return unfreeze(context.load(earlier)), unfreeze(context.load(self.finetuned)), origin
         start = context.checkpoint(self.pretrained).name
         before = unfreeze(context.load(self.pretrained))
-        if self.finetuned is not None:
-            return before, unfreeze(context.load(self.finetuned)), (start, context.checkpoint(self.finetuned).name)
         options = (self.num_steps, self.batch_size, self.learning_rate, self.every, self.patience)
         return before, unfreeze(context.tune(context.finetune, *options)), (start, context.finetune.fingerprint, repr(options))
 
     def _names(self, before: torch.nn.Module, after: torch.nn.Module) -> tuple[list[str], list[str]]:
-        """The parameters that fine-tuning trained and that pretraining did, of those that are looked at. Errors: all are frozen."""
+        """The parameters that fine-tuning trained and that pretraining did, of those that are looked at. Errors: none was trained."""
         import re
 
         from dsel.functional.tracked import tracked_names
 
         own, others = (tracked_names(model, self.parameters, self.curvature.linear_only) for model in (after, before))
-        left = [name for name in own if self.frozen is None or not re.search(self.frozen, name)]
+        left = [name for name in own if self.trained is None or re.search(self.trained, name)]
         if not left:
-            raise InputError(f"scorer.frozen={self.frozen}: is found in the names of all {len(own)} parameters; fine-tuning trained one")
+            known = ", ".join(own[:4])
+            raise InputError(f"scorer.trained={self.trained}: is found in none of {len(own)} parameters' names ({known} ...)")
         return left, others
 
     def _inverses(
