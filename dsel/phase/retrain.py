@@ -114,33 +114,36 @@ class Retrain(Asking):
 
 
 def retrained_losses(pretrain: Train, finetune: Train, source: Pool, left_out: Masks, queries: Pool, world: World) -> Floats:
-    """Mean token loss of each query (query,) after both phases without some units of the source; an artifact that all methods share."""
-    key = fingerprint(source.fingerprint, left_out.tobytes().hex(), queries.fingerprint, repr(pretrain), repr(finetune), world.seed,
-                      world.tokenizer_key, repr(world.model))  # fmt: skip
+    """Mean token loss of each query (query,) after both phases without some units of the source. Both are artifacts, which all methods
+    share, and the first all ways of fine-tuning."""
+    nothing = np.empty(0, np.int64)
+    corpus = replace(world.corpus, source=without(source, left_out), validation=world.corpus.validation.take(nothing),
+                     holdout=world.corpus.holdout.take(nothing))  # fmt: skip
+    here = replace(world, corpus=corpus)
+    origin = fingerprint(source.fingerprint, left_out.tobytes().hex(), repr(pretrain), world.seed, world.tokenizer_key, repr(world.model))
+    first, _ = world.store.get("repretrained", origin, lambda folder: _train(pretrain, State(""), replace(here, name="pretrain"), folder))
 
     def build(folder: Path) -> None:
         from dsel.functional.likelihood import document_losses
-        from dsel.training.checkpoint import load_model
+        from dsel.training.checkpoint import WEIGHTS, load_model
 
         assert world.model is not None
-        nothing = np.empty(0, np.int64)
-        corpus = replace(world.corpus, source=without(source, left_out), validation=world.corpus.validation.take(nothing),
-                         holdout=world.corpus.holdout.take(nothing))  # fmt: skip
-        here, state = replace(world, corpus=corpus), State("")
-        for name, phase in (("pretrain", pretrain), ("finetune", finetune)):
-            place = folder / name
-            place.mkdir()
-            quiet = replace(phase, every=max(1, phase.total_steps), snapshots=0)
-            quiet.run(state, replace(here, name=name), place)
-            state = state.with_checkpoint(name, place)
-        model = load_model(folder / "finetune")
-        losses, counts = document_losses([model], world.objective, queries.table, world.model.context)
+        _train(finetune, State("").with_checkpoint("pretrain", first), replace(here, name="finetune"), folder)
+        losses, counts = document_losses([load_model(folder)], world.objective, queries.table, world.model.context)
         np.save(folder / LOSSES, losses[:, 0] / np.maximum(counts, 1))
-        for name in ("pretrain", "finetune"):
-            shutil.rmtree(folder / name)
+        shutil.rmtree(folder / WEIGHTS)
 
-    found: Floats = np.load(world.store.get("retrained", key, build)[0] / LOSSES)
+    folder, _ = world.store.get("retrained", fingerprint(origin, repr(finetune), queries.fingerprint), build)
+    found: Floats = np.load(folder / LOSSES)
     return found
+
+
+def _train(phase: Train, state: State, world: World, folder: Path) -> None:
+    """Of what a phase leaves, the model."""
+    from dsel.training.checkpoint import OPTIMIZER
+
+    replace(phase, every=max(1, phase.total_steps), snapshots=0).run(state, world, folder)
+    (folder / OPTIMIZER).unlink()
 
 
 def without(pool: Pool, left_out: Masks) -> Pool:
