@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from dsel.error import InputError
-from dsel.functional.gradient_products import GradientProducts, LowRank, low_rank
+from dsel.functional.gradient_products import GradientProducts
 from dsel.functional.inverse_curvature import InverseCurvature, Report
 from dsel.functional.kronecker import Kronecker
 from dsel.pool import Pool
@@ -47,14 +47,9 @@ def load_vectors(folder: Path, device: torch.device, where: str, scale: float) -
 
 
 def low_rank_products(vectors: Vectors, inverse: InverseCurvature, rank: int | None) -> GradientProducts:
-    """Products with the vectors: whole, or matrices at low rank in the metric of the curvature's covariances. Errors: it has none."""
+    """Products with the vectors, which `inverse` has solved: whole, or at low rank. Errors: the curvature has no factors."""
     if rank is None:
         return GradientProducts(vectors)
     if not isinstance(inverse, Kronecker):
         raise InputError(f"scorer.rank={rank}: low rank goes by the factors of curvature=ekfac; set that, or scorer.rank=null")
-    small: dict[str, torch.Tensor | LowRank] = dict(vectors)
-    for factors in inverse.factors:
-        name = factors.layer.weight
-        if 2 * rank < min(vectors[name].shape[1:]):  # else the whole is less work
-            small[name] = low_rank(vectors[name], factors.bases(), rank)
-    return GradientProducts(small)
+    return GradientProducts(inverse.at_low_rank(vectors, rank))

@@ -23,42 +23,30 @@ MOST_VALUES = 1 << 24  # of gradients at a time
 
 @dataclass(frozen=True)
 class LowRank:
-    """Matrices (vector, row, column) as rows (row, rank) times `core` (vector, rank, rank) times columns (column, rank)^T, the rows and
-    columns the same for all vectors."""
+    """Matrices (vector, out, in) of linear layers as `outputs` (out, rank) times `core` (vector, rank, rank) times `inputs` (in, rank)^T,
+    the first and the last the same for all vectors. Where the layer has a bias, `constant` (rank,) is the row of the input that is always
+    1."""
 
-    rows: torch.Tensor
+    outputs: torch.Tensor
     core: torch.Tensor
-    columns: torch.Tensor
+    inputs: torch.Tensor
+    constant: torch.Tensor | None
+    bias: str | None
+    is_transposed: bool
 
-    def whole(self, number: int) -> torch.Tensor:
-        """One of the matrices (row, column)."""
-        return self.rows @ self.core[number] @ self.columns.T
+    def whole(self, number: int, weight: str) -> dict[str, torch.Tensor]:
+        """One of the vectors, as the model holds weight and bias."""
+        found = self.outputs @ self.core[number] @ self.inputs.T
+        parts = {weight: found.T if self.is_transposed else found}
+        if self.bias is not None and self.constant is not None:
+            parts[self.bias] = self.outputs @ self.core[number] @ self.constant
+        return parts
 
-
-@dataclass(frozen=True)
-class Bases:
-    """Of a vector of parameters seen as matrices, the metric in which an approximation is to be close: roots of the mean squares of what
-    its rows and columns are multiplied with, (row, row) and (column, column), and their inverses."""
-
-    rows: torch.Tensor
-    rows_inverse: torch.Tensor
-    columns: torch.Tensor
-    columns_inverse: torch.Tensor
-
-
-def low_rank(matrices: torch.Tensor, bases: Bases, rank: int) -> LowRank:
-    """The matrices (vector, row, column) by the `rank` rows and columns in which most of all of them lies (a truncated higher-order SVD),
-    measured as the data see it: what few tokens reach counts little."""
-    seen = bases.rows @ matrices @ bases.columns
-    rows = _leading(torch.einsum("vrc,vsc->rs", seen, seen), rank)
-    columns = _leading(torch.einsum("vrc,vrd->cd", seen, seen), rank)
-    return LowRank(bases.rows_inverse @ rows, rows.T @ seen @ columns, bases.columns_inverse @ columns)
-
-
-def _leading(square: torch.Tensor, rank: int) -> torch.Tensor:
-    _, vectors = torch.linalg.eigh(square.double())
-    leading: torch.Tensor = vectors[:, -rank:].flip(1)
-    return leading.to(square.dtype)
+    def products(self, part: Factors) -> torch.Tensor:
+        """With the gradients of examples (example, vector), those by the bias included."""
+        given, at_output = (part.rows, part.columns) if self.is_transposed else (part.columns, part.rows)
+        inputs = given @ self.inputs if self.constant is None else given @ self.inputs + self.constant
+        return ((at_output @ self.outputs).mT @ inputs).flatten(1) @ self.core.flatten(1).T
 
 
 @dataclass(frozen=True)
@@ -79,14 +67,16 @@ class GradientProducts:
 
     def vector(self, number: int) -> dict[str, torch.Tensor]:
         """One of the vectors, by parameter."""
-        return {name: value.whole(number) if isinstance(value, LowRank) else value[number] for name, value in self.vectors.items()}
+        found: dict[str, torch.Tensor] = {}
+        for name, value in self.vectors.items():
+            found |= value.whole(number, name) if isinstance(value, LowRank) else {name: value[number]}
+        return found
 
     def _products(self, name: str, call: Call, own: str) -> torch.Tensor:
         vectors, part = self.vectors[name], replace(call, names={own: name}).parts().get(own)
         if isinstance(vectors, LowRank):
-            assert isinstance(part, Factors), "only matrices have a low rank"
-            small = (part.rows @ vectors.rows).mT @ (part.columns @ vectors.columns)
-            return small.flatten(1) @ vectors.core.flatten(1).T
+            assert isinstance(part, Factors), "a linear layer's weight"
+            return vectors.products(part)
         if not isinstance(part, Factors):
             each = part.sum(1) if part is not None else call.per_example(own)
             return each.flatten(1) @ vectors.flatten(1).T

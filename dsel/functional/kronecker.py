@@ -14,12 +14,13 @@ from dsel.functional.curvature import TrainingLoss, Vectors
 from dsel.functional.drawn_labels import surrogates
 from dsel.functional.ghost import Tape
 from dsel.functional.ghost_calls import Call
-from dsel.functional.gradient_products import Bases
+from dsel.functional.gradient_products import LowRank
 from dsel.functional.inverse_curvature import Report
 from dsel.functional.tracked import Tracked, only_trained
 
 Damp = Callable[[str, float], float]
 """From a weight's name and the mean of its eigenvalues to what is added to each."""
+FLOOR = 1e-6  # of the largest eigenvalue: directions in which gradients hardly vary
 PARTS = ("outputs", "inputs", "values", "output_values", "input_values")
 
 
@@ -40,17 +41,19 @@ class Factors:
         """Matrices (vector, out, in) in the eigenbasis."""
         return self.outputs.T @ matrices @ self.inputs
 
-    def bases(self) -> Bases:
-        """The metric in which gradients by the weight, as the model holds it, see matrices: roots of the covariances."""
-        inputs = (self.inputs * self.input_values) @ self.inputs.T
-        last = self.layer.num_inputs  # without the bias
-        sides = _roots((self.outputs * self.output_values) @ self.outputs.T), _roots(inputs[:last, :last])
-        rows, columns = reversed(sides) if self.layer.is_transposed else sides
-        return Bases(*rows, *columns)
-
     def back(self, matrices: torch.Tensor) -> torch.Tensor:
         """The reverse."""
         return self.outputs @ matrices @ self.inputs.T
+
+    def low_rank(self, turned: torch.Tensor, rank: int) -> LowRank:
+        """Matrices (vector, out, in) in the eigenbasis at that rank."""
+        b, a = (values.clamp_min(FLOOR * float(values.max())).sqrt() for values in (self.output_values, self.input_values))
+        seen = turned * b[:, None] * a
+        left, right = _leading(seen.transpose(0, 1).flatten(1), rank), _leading(seen.permute(2, 0, 1).flatten(1), rank)
+        core = left.T @ seen @ right
+        outputs, inputs, bias = self.outputs @ (left / b[:, None]), self.inputs @ (right / a[:, None]), self.layer.bias
+        constant = None if bias is None else inputs[-1]
+        return LowRank(outputs, core, inputs if bias is None else inputs[:-1], constant, bias, self.layer.is_transposed)
 
 
 @dataclass
@@ -75,6 +78,27 @@ class Kronecker:
             turned = factors.turned(factors.layer.join(vectors))
             found |= factors.layer.split(factors.back(turned / (factors.values + self.damping(factors))))
         self.reports.append(Report("a Kronecker product"))
+        return found
+
+    def solve_low_rank(self, vectors: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor | LowRank]:
+        """As `solve`, at low rank: without a way back from the eigenbasis."""
+        return self._at_low_rank(vectors, rank, self.damping)
+
+    def at_low_rank(self, vectors: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor | LowRank]:
+        """Vectors by the `rank` outputs and inputs of each layer in which most of all of them lies (a truncated higher-order SVD), measured
+        as gradients see them: in a metric of the roots of the covariances. Layers that are no larger stay whole."""
+        return self._at_low_rank(vectors, rank, None)
+
+    def _at_low_rank(
+        self, vectors: Mapping[str, torch.Tensor], rank: int, damping: Callable[[Factors], float] | None
+    ) -> dict[str, torch.Tensor | LowRank]:
+        found: dict[str, torch.Tensor | LowRank] = {}
+        for factors in self.factors:
+            turned = factors.turned(factors.layer.join(vectors))
+            if damping is not None:
+                turned = turned / (factors.values + damping(factors))
+            small = 2 * rank < min(turned.shape[1:])
+            found |= {factors.layer.weight: factors.low_rank(turned, rank)} if small else factors.layer.split(factors.back(turned))
         return found
 
     def times(self, vectors: Mapping[str, torch.Tensor]) -> Vectors:
@@ -161,11 +185,11 @@ def _eigen(covariance: torch.Tensor, layer: Tracked) -> tuple[torch.Tensor, torc
     return values.clamp_min(0).to(covariance.dtype), vectors.to(covariance.dtype)
 
 
-def _roots(covariance: torch.Tensor, floor: float = 1e-6) -> tuple[torch.Tensor, torch.Tensor]:
-    """Its square root, and the inverse of that; directions of next to no variance count as of `floor` of the largest."""
-    values, vectors = torch.linalg.eigh(covariance.double())
-    roots = values.clamp_min(floor * float(values[-1])).sqrt()
-    return ((vectors * roots) @ vectors.T).to(covariance.dtype), ((vectors / roots) @ vectors.T).to(covariance.dtype)
+def _leading(rows: torch.Tensor, rank: int) -> torch.Tensor:
+    """The `rank` leading left singular vectors (row, rank)."""
+    _, vectors = torch.linalg.eigh((rows @ rows.T).double())
+    leading: torch.Tensor = vectors[:, -rank:].flip(1)
+    return leading.to(rows.dtype)
 
 
 def save_factors(factors: list[Factors], path: Path) -> None:

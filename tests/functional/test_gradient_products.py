@@ -6,7 +6,7 @@ import torch
 from test_kronecker import gpt2, tokens
 
 from dsel.functional.curvature import Vectors
-from dsel.functional.gradient_products import Bases, GradientProducts, LowRank, example_gradients, low_rank
+from dsel.functional.gradient_products import GradientProducts, example_gradients
 from dsel.objective.language_modeling import LanguageModeling
 
 
@@ -38,32 +38,3 @@ def test_products_and_gradients_are_those_of_a_loop() -> None:
         some = {name: value for name, value in vectors.items() if "attn" in name}
         part = sum(want[name].flatten(1) @ vectors[name].flatten(1).T for name in some)
         torch.testing.assert_close(GradientProducts(some)(model, LanguageModeling(), batch), part, rtol=1e-9, atol=1e-10)
-
-
-def test_full_rank_is_exact_and_half_of_it_is_close_where_data_are() -> None:
-    generator = torch.Generator().manual_seed(3)
-    model, batch, name = gpt2(), tokens(20, 9), "transformer.h.0.mlp.c_fc.weight"  # (in, out) = (8, 32)
-    vectors = torch.randn(3, 8, 32, generator=generator).double()
-    exact = GradientProducts({name: vectors})(model, LanguageModeling(), batch)
-
-    def root(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        values, basis = torch.linalg.eigh(square)
-        values = values.clamp_min(1e-9).sqrt()
-        return (basis * values) @ basis.T, (basis / values) @ basis.T
-
-    inputs = torch.diag(torch.logspace(-3, 0, 8, dtype=torch.float64)) + 0.001
-    outputs = torch.diag(torch.logspace(-3, 0, 32, dtype=torch.float64)) + 0.001
-    bases = Bases(*root(inputs), *root(outputs))
-    full = low_rank(vectors, bases, 32)
-    torch.testing.assert_close(GradientProducts({name: full})(model, LanguageModeling(), batch), exact, rtol=1e-8, atol=1e-10)
-    few = low_rank(vectors, bases, 4)
-    assert few.core.shape == (3, 4, 4)
-    seen, rest = (bases.rows @ each @ bases.columns for each in (vectors, vectors - _whole(few)))
-    plain = low_rank(vectors, Bases(*(torch.eye(size).double() for size in (8, 8, 32, 32))), 4)
-    worse = bases.rows @ (vectors - _whole(plain)) @ bases.columns
-    assert rest.norm() < 0.5 * seen.norm()
-    assert rest.norm() < 0.6 * worse.norm()  # what was close in the data's metric is not what is close in no metric
-
-
-def _whole(parts: LowRank) -> torch.Tensor:
-    return parts.rows @ parts.core @ parts.columns.T

@@ -9,6 +9,7 @@ from two_phase_toy import Points, Pointwise, Toy
 
 from dsel.error import InputError
 from dsel.functional.curvature import TrainingLoss, Vectors
+from dsel.functional.gradient_products import GradientProducts, LowRank, example_gradients
 from dsel.functional.inverse_curvature import Dense
 from dsel.functional.kronecker import Factors, Kronecker, fit_factors
 from dsel.functional.tracked import Tracked, only_trained, tracked_layers
@@ -200,6 +201,31 @@ def test_times_undoes_solve() -> None:
     assert isinstance(inverse.factors[0], Factors)
     with pytest.raises(InputError, match=r"transformer.wte.weight \(1 such"):
         inverse.solve(random_vectors(["transformer.wte.weight"], model))
+
+
+@pytest.mark.parametrize("pattern", ["mlp", "attn"])
+def test_full_rank_is_exact_and_less_is_close_where_data_are(pattern: str) -> None:
+    model, objective, batch = gpt2(n_embd=16), LanguageModeling(), tokens(30, 9)
+    loss, (layers, _) = TrainingLoss(model, objective, [batch]), tracked_layers(model, pattern)
+    inverse = Kronecker(fit_factors(loss, layers, "empirical", 0), lambda n, m: 0.1 * m)
+    queries = example_gradients(model, objective, tokens(4, 9, 7), inverse.names)
+    exact = GradientProducts(inverse.solve(queries))(model, objective, batch)
+    full = inverse.solve_low_rank(queries, 64)
+    assert not any(isinstance(value, LowRank) for value in full.values())
+    torch.testing.assert_close(GradientProducts(full)(model, objective, batch), exact, rtol=1e-8, atol=1e-10)
+    errors = []
+    for rank in (2, 4, 7):
+        few = inverse.solve_low_rank(queries, rank)
+        assert any(isinstance(value, LowRank) for value in few.values())
+        near = GradientProducts(few)(model, objective, batch)
+        again = GradientProducts(inverse.at_low_rank(inverse.solve(queries), rank))(model, objective, batch)
+        torch.testing.assert_close(again, near, rtol=1e-7, atol=1e-9)
+        wholes = [GradientProducts(few).vector(number) for number in range(4)]
+        stacked = {name: torch.stack([whole[name] for whole in wholes]) for name in inverse.names}
+        torch.testing.assert_close(GradientProducts(stacked)(model, objective, batch), near, rtol=1e-7, atol=1e-9)
+        errors.append(float((near - exact).norm() / exact.norm()))
+    assert errors[0] > errors[1] > errors[2]
+    assert correlation(near, exact) > 0.85  # of random weights and tokens, which have no structure
 
 
 def test_a_model_without_linear_layers_is_an_error() -> None:
