@@ -62,15 +62,16 @@ class Reading:
             counts.index_add_(0, which, self.objective.predicted(batch).sum(1).to(counts))
             for name, part in example_gradients(model, self.objective, batch, names).items():
                 found[name].index_add_(0, which, part.to(found[name]))
-        _refuse(pool, (counts == 0).cpu().numpy(), "it has no token that is predicted; give longer queries")
+        refuse(pool, (counts == 0).cpu().numpy(), "it has no token that is predicted; give longer queries")
         for value in found.values():
             value.div_(counts.view(-1, *[1] * (value.ndim - 1)))
         finite = torch.stack([torch.isfinite(value).flatten(1).all(1) for value in found.values()]).all(0)
-        _refuse(pool, (~finite).cpu().numpy(), "its gradient is not finite; train with a lower optimizer.lr")
+        refuse(pool, (~finite).cpu().numpy(), "its gradient is not finite; train with a lower optimizer.lr")
         return found
 
 
-def _refuse(pool: Pool, is_bad: npt.NDArray[np.bool_], why: str) -> None:
+def refuse(pool: Pool, is_bad: npt.NDArray[np.bool_], why: str) -> None:
+    """Errors: a row is bad; the first is named."""
     if is_bad.any():
         row = pool.table.slice(int(np.flatnonzero(is_bad)[0]), 1)
         raise InputError(f"{pool.name}: row {row[ROW][0].as_py()}, id {row[ID][0].as_py()!r} ({int(is_bad.sum())} such rows): {why}")
@@ -168,3 +169,10 @@ class ProjectedGradients:
             np.add.at(counts, unit, weights)
         counts = np.maximum(counts, 1)
         return found / counts[:, None], losses / counts
+
+    def of_queries(self, pool: Pool) -> npt.NDArray[np.float64]:
+        """Projected gradients (query, dim). Errors: a query without a token to predict; a gradient that is not finite."""
+        found, _ = self(pool.table)
+        refuse(pool, np.logical_not(found.any(axis=1)), "it has no token that is predicted; give longer queries")
+        refuse(pool, np.logical_not(np.isfinite(found).all(axis=1)), "its gradient is not finite; train with a lower optimizer.lr")
+        return found

@@ -60,11 +60,13 @@ class World:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model on the way through training, ready to be differentiated, the mean learning rate on the way to it, and by name of a parameter
+    """A model on the way through training, ready to be differentiated, the mean learning rate on the way to it, the names of the parameters
+    that were trained, and by name of a parameter
     the running means of gradients and of their squares, where the optimizer kept them."""
 
     model: torch.nn.Module
     learning_rate: float
+    trained: Sequence[str]
     moments: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 

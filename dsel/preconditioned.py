@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from dsel.functional.curvature import Vectors
 
 VECTORS, REPORTS = "vectors.safetensors", "reports.json"
+
+
+def check_options(sample: int, rank: int | None = None) -> None:
+    """Errors: options of a scorer that are out of range."""
+    if sample < 1:
+        raise InputError(f"scorer.sample={sample}: must be at least 1")
+    if rank is not None and rank < 1:
+        raise InputError(f"scorer.rank={rank}: must be at least 1, or null")
 
 
 def some_of(pool: Pool, count: int) -> Pool:
@@ -46,10 +55,11 @@ def load_vectors(folder: Path, device: torch.device, where: str, scale: float) -
     return {name: value.to(device) * scale for name, value in load_file(folder / VECTORS).items()}
 
 
-def low_rank_products(vectors: Vectors, inverse: InverseCurvature, rank: int | None) -> GradientProducts:
-    """Products with the vectors, which `inverse` has solved: whole, or at low rank. Errors: the curvature has no factors."""
+def low_rank_products(vectors: Vectors, fit: Callable[[], InverseCurvature], rank: int | None) -> GradientProducts:
+    """Products with the vectors, which the inverse that `fit` gives has solved: whole, or at low rank. Errors: it has no factors."""
     if rank is None:
         return GradientProducts(vectors)
+    inverse = fit()
     if not isinstance(inverse, Kronecker):
         raise InputError(f"scorer.rank={rank}: low rank goes by the factors of curvature=ekfac; set that, or scorer.rank=null")
     return GradientProducts(inverse.at_low_rank(vectors, rank))

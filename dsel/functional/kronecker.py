@@ -94,11 +94,13 @@ class Kronecker:
     ) -> dict[str, torch.Tensor | LowRank]:
         found: dict[str, torch.Tensor | LowRank] = {}
         for factors in self.factors:
-            turned = factors.turned(factors.layer.join(vectors))
-            if damping is not None:
-                turned = turned / (factors.values + damping(factors))
-            small = 2 * rank < min(turned.shape[1:])
-            found |= {factors.layer.weight: factors.low_rank(turned, rank)} if small else factors.layer.split(factors.back(turned))
+            matrices = factors.layer.join(vectors)
+            is_small = 2 * rank < min(factors.layer.num_outputs, factors.layer.num_inputs)  # else the whole is less work
+            if damping is None and not is_small:
+                found |= {name: vectors[name] for name in factors.layer.names}
+                continue
+            turned = factors.turned(matrices) / (1.0 if damping is None else factors.values + damping(factors))
+            found |= {factors.layer.weight: factors.low_rank(turned, rank)} if is_small else factors.layer.split(factors.back(turned))
         return found
 
     def times(self, vectors: Mapping[str, torch.Tensor]) -> Vectors:

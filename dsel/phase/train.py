@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,8 @@ class Train:
             from dsel.training.adapter import check_options
 
             check_options(self.lora, "phase train: lora")
+            if self.snapshots:
+                raise InputError(f"phase train: snapshots={self.snapshots}: are of whole models; set snapshots=0, or lora=null")
             if self.start == "resume":
                 raise InputError("phase train: start=resume has no optimizer state for new adapters; set start=weights, or lora=null")
 
@@ -89,6 +91,7 @@ class Train:
         """Write model, optimizer state and curve; returns tokens, steps, FLOPs (6 x parameters x tokens), what was trained and cut."""
         import polars as pl
 
+        from dsel.functional.alignment import trainable
         from dsel.training.adapter import merged
         from dsel.training.checkpoint import save_model, save_training
         from dsel.training.fit import Plan
@@ -120,11 +123,11 @@ class Train:
                 "cut_documents": num_cut,
             }
             if self.lora is None:
-                save_training(folder, first + fitted.steps_taken, fitted.optimizer_state)
+                save_training(folder, first + fitted.steps_taken, fitted.optimizer_state, list(trainable(trained)))
             else:
                 model = merged(trained)
         else:
-            save_training(folder, first, optimizer_state or {"state": {}, "param_groups": []})
+            save_training(folder, first, optimizer_state or {"state": {}, "param_groups": []}, self._names(model))
         save_model(model, folder)
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "curve.parquet")
         return cost
@@ -176,6 +179,21 @@ class Train:
             torch.manual_seed(world.phase_seed("adapter"))
             return adapted(model, self.lora, f"phases.{world.name}.lora")
 
+    def _names(self, model: torch.nn.Module) -> list[str]:
+        """Of the parameters that are trained."""
+        import re
+
+        return [name for name, p in model.named_parameters() if p.requires_grad and re.search(self.parameters or "", name)]
+
+    def _refuse_others(self, names: Sequence[str], model: torch.nn.Module, world: World) -> None:
+        """Errors: the phase that is resumed trained other parameters, whose optimizer state would go to these."""
+        asked = self._names(model)
+        if asked != list(names):
+            raise InputError(
+                f"phases.{world.name}.parameters={self.parameters}: start=resume goes on with the {len(names)} parameters that were "
+                f"trained before ({', '.join(names[:2])} ...), not with {len(asked)}; give the same, or start=weights"
+            )
+
     def _freeze_others(self, model: torch.nn.Module, world: World) -> None:
         """Of what would be trained, leave what `parameters` does not name as it is. Errors: it names nothing."""
         import re
@@ -209,7 +227,7 @@ class Train:
         """Model, step of the schedule, optimizer state."""
         import torch
 
-        from dsel.training.checkpoint import TRAINING, load_model, load_training
+        from dsel.training.checkpoint import TRAINING, load_model, load_names, load_training
 
         assert world.model is not None, "the run prepares a model for every train phase"
         assert world.tokenizer is not None
@@ -231,7 +249,11 @@ class Train:
                 f"set phases.{world.name}.start=weights"
             )
         step, optimizer_state = load_training(folder)
-        return load_model(folder), step, optimizer_state if optimizer_state["param_groups"] else None  # none: no step was taken yet
+        model = load_model(folder)
+        if not optimizer_state["param_groups"]:  # no step was taken yet
+            return model, step, None
+        self._refuse_others(load_names(folder), model, world)
+        return model, step, optimizer_state
 
     def _parts(self, state: State, world: World) -> dict[str, tuple[Pool, float]]:
         shares = {self.data: 1.0} if isinstance(self.data, str) else dict(self.data)

@@ -78,5 +78,5 @@ class GradientSimilarity:
             products = GradientProducts(queries if self.each else mean_of(queries))
             return GradientScore(model, reading, products, len(target) if self.each else 1, self.per_token)
         gradients = ProjectedGradients(model, reading, Projection("sparse", self.dim, context.seed))
-        values, _ = gradients(target.table)
+        values = gradients.of_queries(target)
         return CosineScore(gradients, directions(values if self.each else values.mean(0, keepdims=True)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from dsel.attribution import GradientScore, Reading, mean_of
 from dsel.context import Context
-from dsel.error import InputError
 from dsel.pool import TOKENS, Pool
+from dsel.preconditioned import check_options, load_vectors, low_rank_products, save_vectors, some_of
 from dsel.protocol import Curvature, FittedScore
 
 
@@ -37,16 +37,12 @@ class Influence:
     num_passes = 3.0  # forward, backward, and each unit's own gradient
 
     def __post_init__(self) -> None:
-        if self.sample < 1:
-            raise InputError(f"scorer.sample={self.sample}: must be at least 1")
-        if self.rank is not None and self.rank < 1:
-            raise InputError(f"scorer.rank={self.rank}: must be at least 1, or null")
+        check_options(self.sample, self.rank)
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Precondition the target's gradients, or find them on disk."""
         from dsel.functional.gradients import unfreeze
         from dsel.functional.tracked import only_trained, tracked_names
-        from dsel.preconditioned import load_vectors, low_rank_products, save_vectors, some_of
 
         assert context.model is not None
         reading = Reading(context.objective, context.model.context, self.tokens_per_batch)
@@ -56,16 +52,18 @@ class Influence:
         names = tracked_names(model, self.parameters, self.curvature.linear_only)
         with only_trained(model, names):
             loss = reading.training_loss(model, sample)
-            inverse = self.curvature.fit(loss, names, {}, context.seed, partial(context.keep, base))
+            fit = cache(lambda: self.curvature.fit(loss, names, {}, context.seed, partial(context.keep, base)))
 
             def write(place: Path) -> None:
-                queries = reading.gradients(model, target, names)
+                queries, inverse = reading.gradients(model, target, names), fit()
                 save_vectors(inverse.solve(queries if self.each else mean_of(queries)), inverse.reports, place)
 
             options = (target.fingerprint, self.each, repr(self.curvature), names)
             folder = context.keep(base, "preconditioned", options, write)
-        vectors = load_vectors(folder, next(model.parameters()).device, "scorer influence", len(sample) / (loss.num_tokens * len(source)))
+            scale = len(sample) / (loss.num_tokens * len(source))
+            vectors = load_vectors(folder, next(model.parameters()).device, "scorer influence", scale)
+            products = low_rank_products(vectors, fit, self.rank)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names)
         columns = len(target) if self.each else 1
-        return GradientScore(model, reading, low_rank_products(vectors, inverse, self.rank), columns, self.per_token)
+        return GradientScore(model, reading, products, columns, self.per_token)

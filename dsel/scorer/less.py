@@ -99,7 +99,7 @@ class Less:
                 )
             for name, parameter in snapshot.model.named_parameters():
                 parameter.requires_grad_(name in names)
-            values, _ = ProjectedGradients(snapshot.model, reading, projection)(target.table)
+            values = ProjectedGradients(snapshot.model, reading, projection).of_queries(target)
             queries.append(_directions(values if self.each else values.mean(0, keepdims=True)))
             turn = AdamStep({name: snapshot.moments[name] for name in names}, (self.beta1, self.beta2), self.eps)
             steps.append(ProjectedGradients(snapshot.model, reading, projection, turn=turn))

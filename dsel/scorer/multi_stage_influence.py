@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from dsel.attribution import GradientScore, Reading, mean_of
 from dsel.context import Context
 from dsel.error import InputError
 from dsel.pool import TOKENS, Pool
+from dsel.preconditioned import check_options, load_vectors, low_rank_products, save_vectors, some_of
 from dsel.protocol import Curvature, FittedScore
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from dsel.functional.inverse_curvature import InverseCurvature
     from dsel.functional.two_phase import TwoPhases
 
-SIDES = ("pretraining", "finetuning")
+SIDES, KINDS = ("pretraining", "finetuning"), ("gauss_newton", "hessian")
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ class MultiStageInfluence:
             raise InputError(f"scorer.of={self.of!r}: must be one of {', '.join(SIDES)}")
         if self.proximity < 0:
             raise InputError(f"scorer.proximity={self.proximity}: must be at least 0")
-        if self.sample < 1:
-            raise InputError(f"scorer.sample={self.sample}: must be at least 1")
+        if self.kind not in KINDS:
+            raise InputError(f"scorer.kind={self.kind!r}: must be one of {', '.join(KINDS)}")
+        check_options(self.sample, self.rank)
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Precondition the target's gradients through both phases, or find them on disk."""
         from dsel.functional.tracked import only_trained
         from dsel.functional.two_phase import TwoPhases
-        from dsel.preconditioned import load_vectors, low_rank_products, save_vectors, some_of
 
         assert context.model is not None
         reading = Reading(context.objective, context.model.context, self.tokens_per_batch)
@@ -84,12 +86,12 @@ class MultiStageInfluence:
         with only_trained(before, others), only_trained(after, own):
             losses = [reading.training_loss(model, sample) for model, sample in zip((before, after), samples, strict=True)]
             phases = TwoPhases(losses[0], losses[1], self.proximity)
-            inverses = self._inverses(phases, own, others, context, base)
+            fits = self._fits(phases, own, others, context, base)
 
             def write(place: Path) -> None:
                 names = list(dict.fromkeys([*own, *phases.frozen()]))
-                queries = reading.gradients(after, target, names)
-                found = phases.precondition(queries if self.each else mean_of(queries), *inverses, self.kind, (own, others))
+                queries, inverses = reading.gradients(after, target, names), [fit() for fit in fits]
+                found = phases.precondition(queries if self.each else mean_of(queries), inverses[0], inverses[1], self.kind, (own, others))
                 reports = [report for inverse in inverses for report in inverse.reports]
                 for side in SIDES:
                     (place / side).mkdir()
@@ -97,14 +99,15 @@ class MultiStageInfluence:
 
             options = (target.fingerprint, self.each, repr(self.curvature), self.proximity, self.kind, own, others)
             folder = context.keep(base, "preconditioned", options, write)
-        model, loss, sample, inverse = (before, losses[0], samples[0], inverses[1]) if of_pretraining else (
-            after, losses[1], samples[1], inverses[0])  # fmt: skip
-        scale = len(sample) / (loss.num_tokens * len(source))
-        vectors = load_vectors(folder / self.of, next(model.parameters()).device, "scorer multi_stage_influence", scale)
+            model, loss, sample, fit = (before, losses[0], samples[0], fits[1]) if of_pretraining else (
+                after, losses[1], samples[1], fits[0])  # fmt: skip
+            scale = len(sample) / (loss.num_tokens * len(source))
+            vectors = load_vectors(folder / self.of, next(model.parameters()).device, "scorer multi_stage_influence", scale)
+            products = low_rank_products(vectors, fit, self.rank)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in vectors)
         columns = len(target) if self.each else 1
-        return GradientScore(model, reading, low_rank_products(vectors, inverse, self.rank), columns, self.per_token)
+        return GradientScore(model, reading, products, columns, self.per_token)
 
     def _models(self, context: Context) -> tuple[torch.nn.Module, torch.nn.Module, tuple[str, ...]]:
         """The pretrained model, the fine-tuned one, and what they are known by."""
@@ -135,11 +138,13 @@ class MultiStageInfluence:
             raise InputError(f"scorer.trained={self.trained}: is found in none of {len(own)} parameters' names ({known} ...)")
         return left, others
 
-    def _inverses(
+    def _fits(
         self, phases: TwoPhases, own: list[str], others: list[str], context: Context, base: tuple[object, ...]
-    ) -> tuple[InverseCurvature, InverseCurvature]:
-        def fit(loss: TrainingLoss, names: list[str], more: dict[str, float], phase: str) -> InverseCurvature:
-            return self.curvature.fit(loss, names, more, context.seed, partial(context.keep, (base, phase)))
+    ) -> tuple[Callable[[], InverseCurvature], Callable[[], InverseCurvature]]:
+        """What makes the inverses of fine-tuning and of pretraining, when they are needed, once."""
+
+        def fit(loss: TrainingLoss, names: list[str], more: dict[str, float], phase: str) -> Callable[[], InverseCurvature]:
+            return cache(lambda: self.curvature.fit(loss, names, more, context.seed, partial(context.keep, (base, phase))))
 
         return (
             fit(phases.finetuning, own, phases.finetuning_damping(0.0), "finetuning"),

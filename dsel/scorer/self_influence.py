@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,13 @@ from dsel.attribution import Reading, twin
 from dsel.context import Context
 from dsel.functional.curvature import dot
 from dsel.functional.gradient_products import example_gradients
-from dsel.functional.inverse_curvature import InverseCurvature
+from dsel.functional.inverse_curvature import InverseCurvature, Report
+from dsel.functional.kronecker import Kronecker
 from dsel.pool import TOKENS, Pool
-from dsel.preconditioned import some_of
+from dsel.preconditioned import check_options, some_of
 from dsel.protocol import Curvature, FittedScore
+
+_ALONE = Lock()
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,17 @@ class OwnScore:
         found, model = np.zeros(batch.num_rows), twin(self.model)
         for unit, rows in self.reading.rows(model, batch):
             gradients = example_gradients(model, self.reading.objective, rows, list(self.names))
-            np.add.at(found, unit, dot(gradients, self.inverse.solve(gradients)).double().cpu().numpy())
+            with _ALONE if not isinstance(self.inverse, Kronecker) else nullcontext():  # products with a curvature share its model
+                solved = self.inverse.solve(gradients)
+                self._warn()
+            np.add.at(found, unit, dot(gradients, solved).double().cpu().numpy())
         return (-self.scale * found).astype(np.float32)[:, None]
+
+    def _warn(self) -> None:
+        """Of the first system that was not solved."""
+        *earlier, last = self.inverse.reports or [Report("none")]
+        if all(report.converged for report in earlier):
+            last.warn("scorer self_influence")
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,9 @@ class SelfInfluence:
 
     reads = (TOKENS,)
     num_passes = 3.0  # forward, backward, and each unit's own gradient
+
+    def __post_init__(self) -> None:
+        check_options(self.sample)
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """The inverse of the curvature, at the model."""

@@ -26,6 +26,7 @@ class TracIn:
     tokens_per_batch: int = 2048
 
     reads = (TOKENS,)
+    num_passes = 3.0  # forward, backward, and each unit's own gradient, for each snapshot
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Take the target's gradients at each checkpoint."""
@@ -37,7 +38,7 @@ class TracIn:
         parts, rates = [], []
         for snapshot in context.snapshots(self.phase):
             model = snapshot.model
-            names = tracked_names(model, self.parameters, linear_only=False)
+            names = [name for name in tracked_names(model, self.parameters, linear_only=False) if name in snapshot.trained]
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in names)
             queries = reading.gradients(model, target, names)

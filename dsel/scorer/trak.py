@@ -12,7 +12,7 @@ from dsel.attribution import ProjectedGradients, Reading
 from dsel.context import Context
 from dsel.error import InputError
 from dsel.pool import TOKENS, Pool
-from dsel.preconditioned import some_of
+from dsel.preconditioned import check_options, some_of
 from dsel.protocol import FittedScore
 
 Floats = npt.NDArray[np.float64]
@@ -35,8 +35,8 @@ class RegressionScore:
 @dataclass(frozen=True)
 class Trak:
     """score(z) = phi(q)^T (Phi^T Phi + lambda)^-1 phi(z) (1 - p(z)), phi the gradient of the log odds f = log(p / (1 - p)) projected to
-    `dim` dimensions, Phi those of `sample` units of the source (TRAK, arXiv 2303.14186, equation 17, of one model). p is exp(-mean token
-    loss).
+    `dim` dimensions, Phi those of `sample` units of the source (TRAK, arXiv 2303.14186, equation 17, of one model). f is the mean over
+    a unit's tokens; p is exp(-mean token loss).
 
     lambda is `damping` times the mean eigenvalue of Phi^T Phi. `each`: a column for every unit of the target, else their mean.
     """
@@ -53,6 +53,7 @@ class Trak:
     num_passes = 3.0  # forward, backward, and each unit's own gradient
 
     def __post_init__(self) -> None:
+        check_options(self.sample)
         if self.damping <= 0:
             raise InputError(f"scorer.damping={self.damping}: must be above 0")
 
@@ -69,7 +70,7 @@ class Trak:
             parameter.requires_grad_(name in names)
         reading = Reading(context.objective, context.model.context, self.tokens_per_batch)
         gradients = ProjectedGradients(model, reading, Projection("sparse", self.dim, context.seed), "log_odds")
-        queries, _ = gradients(target.table)
+        queries = gradients.of_queries(target)
         square = np.zeros((self.dim, self.dim))
         sample = some_of(source, self.sample).table
         for first in range(0, sample.num_rows, 256):

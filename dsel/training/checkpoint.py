@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def _silence() -> None:
     logging.disable_progress_bar()
 
 
-def save_training(folder: Path, step: int, optimizer: Mapping[str, Any]) -> None:
-    """Write what `start=resume` needs: the step and the optimizer's state."""
+def save_training(folder: Path, step: int, optimizer: Mapping[str, Any], names: Sequence[str] = ()) -> None:
+    """Write what `start=resume` needs: the step, the optimizer's state, and the names of the parameters that it is of."""
     tensors, scalars = {}, {}
     for number, state in optimizer["state"].items():
         for key, value in state.items():
@@ -51,7 +51,7 @@ def save_training(folder: Path, step: int, optimizer: Mapping[str, Any]) -> None
             else:
                 scalars[f"{number}/{key}"] = value
     save_file(tensors, folder / OPTIMIZER)
-    record = {"step": step, "param_groups": optimizer["param_groups"], "scalars": scalars}
+    record = {"step": step, "param_groups": optimizer["param_groups"], "scalars": scalars, "names": list(names)}
     (folder / TRAINING).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
@@ -63,3 +63,9 @@ def load_training(folder: Path) -> tuple[int, dict[str, Any]]:
         number, key = name.split("/", 1)
         state.setdefault(int(number), {})[key] = value
     return record["step"], {"state": state, "param_groups": record["param_groups"]}
+
+
+def load_names(folder: Path) -> list[str]:
+    """The parameters that the optimizer's state is of, in its order."""
+    names: list[str] = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["names"]
+    return names

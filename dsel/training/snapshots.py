@@ -12,7 +12,7 @@ import torch
 
 from dsel.context import Snapshot
 from dsel.functional.alignment import trainable
-from dsel.training.checkpoint import OPTIMIZER, load_model, load_training, save_model, save_training
+from dsel.training.checkpoint import OPTIMIZER, load_model, load_names, load_training, save_model, save_training
 
 FOLDER, RECORD = "snapshots", "snapshot.json"
 
@@ -38,14 +38,21 @@ class Snapshots(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write one when due."""
         self.taken += 1
-        if self.taken not in self.steps:
-            return
+        if self.taken in self.steps:
+            self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Training may end before its last step."""
+        if self.since:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         place = self.folder / FOLDER / f"{self.taken:08d}"
         place.mkdir(parents=True)
         model: torch.nn.Module = pl_module.model  # type: ignore[assignment]
         save_model(model, place)
-        save_training(place, self.taken, trainer.optimizers[0].state_dict())
-        record = {"learning_rate": self.rates / self.since, "names": list(trainable(model))}
+        save_training(place, self.taken, trainer.optimizers[0].state_dict(), list(trainable(model)))
+        record = {"learning_rate": self.rates / self.since}
         (place / RECORD).write_text(json.dumps(record), encoding="utf-8")
         self.rates, self.since = 0.0, 0
 
@@ -55,13 +62,14 @@ def load_snapshots(checkpoint: Path) -> Iterator[Snapshot]:
     places = sorted((checkpoint / FOLDER).iterdir()) if (checkpoint / FOLDER).is_dir() else [checkpoint]
     for place in places:
         model = load_model(place)
-        record: dict[str, Any] = {"learning_rate": 1.0, "names": list(trainable(model))}
+        record = {"learning_rate": 1.0}
         if (place / RECORD).is_file():
             record = json.loads((place / RECORD).read_text(encoding="utf-8"))
-        state = load_training(place)[1]["state"] if (place / OPTIMIZER).is_file() else {}
+        has_state = (place / OPTIMIZER).is_file()
+        names, state = (load_names(place), load_training(place)[1]["state"]) if has_state else (list(trainable(model)), {})
         moments = {
             name: (state[number]["exp_avg"], state[number]["exp_avg_sq"])
-            for number, name in enumerate(record["names"])
-            if "exp_avg_sq" in state.get(number, {}) and state[number]["exp_avg_sq"].shape == dict(model.named_parameters())[name].shape
+            for number, name in enumerate(names)
+            if "exp_avg_sq" in state.get(number, {})
         }
-        yield Snapshot(model, record["learning_rate"], moments)
+        yield Snapshot(model, record["learning_rate"], names, moments)
