@@ -33,6 +33,8 @@ METRICS: tuple[tuple[str, str, int, Better | None], ...] = (
     ("metrics.lds", "LDS", 3, "high"),
     ("metrics.pearson_each", "Pearson a query", 3, "high"),
     ("metrics.repeat_lds", "LDS of a repeat", 3, None),
+    ("metrics.tail_patch", "tail-patch", 4, "high"),
+    ("metrics.tail_patch_random", "tail-patch of random", 4, None),
     ("metrics.noise_auc", "AUC of noise", 3, "high"),
     ("metrics.planted_auc", "AUC of planted", 3, "high"),
     ("metrics.copy_mrr", "MRR of copies", 3, "high"),

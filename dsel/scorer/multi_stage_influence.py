@@ -31,7 +31,8 @@ class MultiStageInfluence:
     or with `of: finetuning` out of fine-tuning (arXiv 2007.09081; larger is more helpful).
 
     Pretraining ended with the checkpoint of phase `pretrained` (null: that before `finetuned`, or the newest), fine-tuning with that of
-    phase `finetuned` (null: the newest is tuned here on the fine-tuning part, for at most `num_steps`, as `cds` tunes). What both trained
+    phase `finetuned` (null: the newest is tuned here on the fine-tuning part, for at most `num_steps`, as `cds` tunes; then it is asked
+    about the held-out documents of the target, unless `each`). What both trained
     is held to the pretrained weights by `proximity` alpha |W - W*|^2, "updated embedding"; give the alpha of the train phase. Where
     fine-tuning trained only parameters in whose names the regular expression `trained` is found, the others are frozen, "fixed embedding".
     `kind` is that of the fine-tuning loss's mixed curvature.
@@ -79,7 +80,7 @@ class MultiStageInfluence:
         assert context.model is not None
         reading = Reading(context.objective, context.model.context, self.tokens_per_batch)
         before, after, origin = self._models(context)
-        of_pretraining = self.of == "pretraining"
+        of_pretraining, asked = self.of == "pretraining", self._asked(target, context)
         samples = [some_of(pool, self.sample) for pool in (source if of_pretraining else context.pretraining, context.finetune)]
         base = (*origin, *(sample.fingerprint for sample in samples), reading.context)
         own, others = self._names(before, after)
@@ -90,14 +91,14 @@ class MultiStageInfluence:
 
             def write(place: Path) -> None:
                 names = list(dict.fromkeys([*own, *phases.frozen()]))
-                queries, inverses = reading.gradients(after, target, names), [fit() for fit in fits]
+                queries, inverses = reading.gradients(after, asked, names), [fit() for fit in fits]
                 found = phases.precondition(queries if self.each else mean_of(queries), inverses[0], inverses[1], self.kind, (own, others))
                 reports = [report for inverse in inverses for report in inverse.reports]
                 for side in SIDES:
                     (place / side).mkdir()
                     save_vectors(getattr(found, side), reports, place / side)
 
-            options = (target.fingerprint, self.each, repr(self.curvature), self.proximity, self.kind, own, others)
+            options = (asked.fingerprint, self.each, repr(self.curvature), self.proximity, self.kind, own, others)
             folder = context.keep(base, "preconditioned", options, write)
             model, loss, sample, fit = (before, losses[0], samples[0], fits[1]) if of_pretraining else (
                 after, losses[1], samples[1], fits[0])  # fmt: skip
@@ -108,6 +109,11 @@ class MultiStageInfluence:
             parameter.requires_grad_(name in vectors)
         columns = len(target) if self.each else 1
         return GradientScore(model, reading, products, columns, self.per_token)
+
+    def _asked(self, target: Pool, context: Context) -> Pool:
+        """The target; where a model is tuned here on what may be the same documents, of which its loss says little, those that it has not
+        seen."""
+        return context.held_out if self.finetuned is None and not self.each and len(context.held_out) else target
 
     def _models(self, context: Context) -> tuple[torch.nn.Module, torch.nn.Module, tuple[str, ...]]:
         """The pretrained model, the fine-tuned one, and what they are known by."""
