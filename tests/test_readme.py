@@ -55,7 +55,8 @@ def test_marked_commands_run(words: list[str], tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("words", TO_COMPOSE, ids=" ".join)
 def test_every_command_composes(words: list[str]) -> None:
-    overrides = [re.sub(r"^([\w.@/+~]+=[^,\[{(]*),.*", r"\1", word) for word in words[1:] if not word.startswith("-")]  # one of a sweep
+    given = [word for word in cli.quote(words[1:]) if not word.startswith("-")]
+    overrides = [re.sub(r"^([\w.@/+~]+=[^,\[{(]*),.*", r"\1", word) for word in given]  # one of a sweep
     cli.register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
@@ -90,6 +91,7 @@ def test_inline_overrides_name_keys_that_exist() -> None:
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         configs = [compose("config", overrides=["experiment=select", f"data={data}"]) for data in ("files", "localized")]
         configs.append(compose("config", overrides=["experiment=rank_tasks", "encoder=published"]))
+        configs.append(compose("config", overrides=["experiment=attribute"]))
     groups = {path.name for path in cli.CONF.iterdir() if path.is_dir()}
     known = {*groups, "model.path", *(key for config in configs for key in cli._flatten(OmegaConf.to_container(config)))}
     said = {key for code in re.findall(r"`([^`]+)`", README) for key in re.findall(r"(?:^|\s)([a-z][\w.]*)=", code)}
