@@ -31,6 +31,7 @@ COMPONENTS = [path for group in PROTOCOLS for path in sorted((cli.CONF / group).
 USUAL = {"tiny"}  # beside the yaml named as its module: the constructor's own values; all other names are those of variations
 COMMAND_LINE = {
     "attribute": ["checkpoint='outputs/runs/demo/seed=0'", "query=mine.jsonl"],
+    "influence_provenance": ["source=pool.parquet", "target=facts.parquet"],
     "rank_tasks": ["sources=tasks/", "target=mine.jsonl"],
     "select": ["source=pool.jsonl", "target=mine.jsonl", "output=best.jsonl"],
     "loss_masking_files": ["source=pool.parquet", "target=clean.parquet"],

@@ -148,7 +148,9 @@ def _corrected(factors: list[Factors], loss: TrainingLoss, labels: str, seed: in
     sums = {name: torch.zeros_like(each.values) for name, each in by_layer.items()}
     for layer, calls in _calls(loss, [each.layer for each in factors], labels, seed):
         own = by_layer[layer.weight]
-        gradients = torch.stack([_turned_gradients(layer, call, own) for call in calls]).sum(0)
+        gradients = _turned_gradients(layer, calls[0], own)
+        for call in calls[1:]:  # of a weight that several layers share
+            gradients += _turned_gradients(layer, call, own)
         sums[layer.weight] += gradients.square_().sum(0)
     return [replace(each, values=sums[each.layer.weight] / loss.num_tokens) for each in factors]
 
