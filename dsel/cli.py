@@ -64,9 +64,10 @@ def quote(arguments: list[str]) -> list[str]:
     """Overrides whose value holds an equals sign, as folders of runs do, in the quotes that Hydra wants around it."""
     found = []
     for argument in arguments:
-        parts = re.fullmatch(r"([\w.@/+~-]+)=([^'\"\[\]{}()\s$]*=[^'\"\[\]{}()\s$]*)", argument)
-        is_value = parts is not None and ("," not in parts[2] or Path(parts[2]).exists())
-        found.append(f"{parts[1]}='{parts[2]}'" if parts and is_value else argument)
+        key, _, value = argument.partition("=")
+        is_free = re.fullmatch(r"[^'\"\[\]{}()\s$,]*", value) is not None or Path(value).exists()
+        is_override = re.fullmatch(r"[\w+~][\w.@/+~-]*", key) is not None and not value.startswith(("'", '"'))
+        found.append(f"{key}='{value}'" if "=" in value and is_override and is_free else argument)
     return found
 
 

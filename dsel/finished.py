@@ -54,6 +54,19 @@ class Finished:
                 raise InputError(f"{self.key}={self.folder}: its artifact {name} is gone ({folder}); run that experiment again")
         return found
 
+    @property
+    def kept(self) -> dict[str, Path]:
+        """What others go on from: corpus, tokenizer, and trained models."""
+        return {name: folder for name, folder in self.artifacts.items() if name in (CORPUS, TOKENIZER) or name in self.checkpoints}
+
+    @property
+    def model(self) -> Any:
+        """The config of the run's model, or where it went on from another, of that one's."""
+        data = self.config.get("data") or {}
+        if self.config.get("model") is None and str(data.get("_target_", "")).endswith(".OfRun"):
+            return Finished(Path(data["run"]).expanduser(), self.key).model
+        return self.config.get("model")
+
     def place(self, name: str) -> Path:
         """The folder of the corpus or the tokenizer. Errors: the run did not keep it."""
         if name not in self.artifacts:

@@ -27,7 +27,7 @@ SHARED_CODE = (
     "dsel.functional", "dsel.training", "dsel.corpus", "dsel.tokens", "dsel.objective", "dsel.pool",
     "dsel.data.format", "dsel.data.text", "dsel.sieve", "dsel.features", "dsel.subset", "dsel.phase.fine_tune",
     "dsel.labelled", "dsel.base_encoder", "dsel.context", "dsel.phase.workbench",
-    "dsel.attribution", "dsel.preconditioned",
+    "dsel.attribution", "dsel.preconditioned", "dsel.phase.queries",
 )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ class Run:
             data, found = before.place(CORPUS), True
         corpus = corpora.load(data)
         _say_corpus(corpus, found)
-        of_model = config.get("model") or (before.config.get("model") if before else None)
+        of_model = config.get("model") or (before.model if before else None)
         model = build(of_model, config["allow"]) if of_model else None
         needs_tokens = any(phase.needs_checkpoint or phase.trains for phase in self.phases.values())
         if needs_tokens and model is None:
@@ -125,7 +125,7 @@ class Run:
     def _first_state(self, store: Store) -> State:
         """What there is before the first phase: corpus and tokenizer, and where the run goes on from another, what that has trained."""
         if self.finished is not None:
-            return State(self.keys["tokenizer"], self.finished.artifacts, self.finished.checkpoints)
+            return State(self.keys["tokenizer"], self.finished.kept, self.finished.checkpoints)
         made = {name: store.path(name, self.keys[name]) for name in (CORPUS, TOKENIZER) if store.has(name, self.keys[name])}
         return State(self.keys["tokenizer"], made)
 

@@ -33,7 +33,7 @@ def app(config: DictConfig) -> float | None:
     from hydra.types import RunMode
 
     runtime = HydraConfig.get()
-    overrides = dict(o.lstrip("+~").split("=", 1) for o in runtime.overrides.task if "=" in o)
+    overrides = {key: value.strip("'") for key, value in (o.lstrip("+~").split("=", 1) for o in runtime.overrides.task if "=" in o)}
     overrides.pop("experiment", None)
     folder = Path(runtime.runtime.output_dir)
     (folder / cli.FAILED).unlink(missing_ok=True)

@@ -10,7 +10,8 @@ from typing import Any
 from dsel.corpus import Documents
 from dsel.data.files import Files
 from dsel.data.format.file import find_files, hash_sides
-from dsel.sieve import Sieve
+from dsel.error import InputError
+from dsel.sieve import OnBadRow, Sieve
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Queries:
     id_column: str = "id"
     src_column: str | None = None
     tgt_column: str | None = None
+    on_bad_row: OnBadRow = "fail"
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files, and the options."""
@@ -30,7 +32,10 @@ class Queries:
 
     def read(self) -> Documents:
         """As the target. Errors: InputError for every kind of bad input."""
-        table, _ = self._files().read_side(self._paths(), Sieve("target"))
+        try:
+            table, _ = self._files().read_side(self._paths(), Sieve("target", self.on_bad_row))
+        except InputError as error:
+            raise InputError(str(error).replace("data.", "queries.").replace("target=", "query=")) from error
         return Documents(source=table.slice(0, 0), target=table, needs_source=False)
 
     def _paths(self) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,13 @@ from dsel.error import InputError
 from dsel.phase.queries import Asking
 from dsel.phase.score import SHARD_SIZE, columns_read, make_context, map_pool
 from dsel.phase.train import Train
-from dsel.pool import DOMAIN, ID, ROW, TEXT, TOKENS, Pool
+from dsel.pool import DOMAIN, ID, ROW, SRC, TEXT, Pool
 from dsel.protocol import FittedScore, Scorer
 from dsel.scores import Scores
 from dsel.state import State
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EXAMPLES, QUERIES, GROUPS = "examples.parquet", "queries.parquet", "groups.parquet"
 Values = npt.NDArray[np.float32]
@@ -45,17 +48,13 @@ class Attribute(Asking):
     group: str | None = DOMAIN
 
     trains = False
+    needs_checkpoint = True  # queries are shown with every model's loss
 
     def __post_init__(self) -> None:
         if self.pool not in ("source", "finetune"):
             raise InputError(f"phase attribute: pool={self.pool}: must be source or finetune")
         if self.top < 1:
             raise InputError(f"phase attribute: top={self.top}: must be at least 1")
-
-    @property
-    def needs_checkpoint(self) -> bool:
-        """Whether the scorer looks at a trained model: it does if it reads tokens."""
-        return TOKENS in self.scorer.reads
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write scores.parquet (unit, a column a query), examples.parquet, queries.parquet and groups.parquet."""
@@ -92,7 +91,7 @@ class Attribute(Asking):
                     rows.append({"query": query, "sign": sign, "rank": rank + 1, "unit": unit, "score": float(values[unit, query]),
                                  "tokens": tokens, "contributions": adds})  # fmt: skip
         found = pa.Table.from_pylist(rows, schema=_SCHEMA)
-        named = [name for name in (ID, ROW, DOMAIN, TEXT) if name in pool.table.column_names]
+        named = [name for name in (ID, ROW, DOMAIN, TEXT, SRC) if name in pool.table.column_names]
         of_units = pool.table.select(named).take(found["unit"])
         for name in named:
             found = found.append_column(name, of_units[name])
@@ -113,10 +112,18 @@ def token_parts(
     """Of each unit its predicted tokens as text, and what each adds to the unit's score for the query."""
     assert isinstance(fitted, GradientScore)
     assert world.tokenizer is not None
-    table = pool.table.take(pa.array(units))
-    found = []
-    for tokens, adds in fitted.token_scores(table, query):
-        found.append(([world.tokenizer.decode([token]) for token in tokens.tolist()], adds.tolist()))
+    parts = fitted.token_scores(pool.table.take(pa.array(units)), min(query, fitted.num_columns - 1))  # one for all, or one each
+    return [(pieces(world.tokenizer, tokens.tolist()), adds.tolist()) for tokens, adds in parts]
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[str]:
+    """The text of each token; a letter that several tokens spell stands with the last of them."""
+    found, before = [], ""
+    for number in range(len(tokens)):
+        text = tokenizer.decode(tokens[: number + 1], clean_up_tokenization_spaces=False)
+        whole = text.startswith(before) and not text.endswith("\N{REPLACEMENT CHARACTER}")
+        found.append(text[len(before) :] if whole else "")
+        before = text if whole else before
     return found
 
 
@@ -129,7 +136,7 @@ def describe(queries: Pool, state: State, world: World) -> pa.Table:
 
     assert world.model is not None
     assert world.tokenizer is not None
-    named = [name for name in (ID, ROW, DOMAIN, TEXT) if name in queries.table.column_names]
+    named = [name for name in (ID, ROW, DOMAIN, TEXT, SRC) if name in queries.table.column_names]
     table = queries.table.select(named)
     model = None
     for name, folder in state.checkpoints.items():
@@ -141,7 +148,7 @@ def describe(queries: Pool, state: State, world: World) -> pa.Table:
     rows = expected_tokens(model, world.objective, queries.table, world.model.context)
     columns: dict[str, list[Any]] = {"tokens": [], "losses": [], "expected": []}
     for tokens, losses_of, expected in rows:
-        columns["tokens"].append([world.tokenizer.decode([token]) for token in tokens.tolist()])
+        columns["tokens"].append(pieces(world.tokenizer, tokens.tolist()))
         columns["losses"].append(losses_of.tolist())
         columns["expected"].append([world.tokenizer.decode([token]) for token in expected.tolist()])
     for key, value in columns.items():
@@ -163,12 +170,15 @@ def _groups(values: Values, pool: Pool, column: str) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def read_scores(state: State, name: str, world: World) -> Scores:
-    """Those that the phase `name` of the run found. Errors: it has not run."""
+def read_scores(state: State, name: str, pool: Pool, queries: Pool, world: World) -> Values:
+    """Those (unit, query) that the phase `name` of the run gave the pool. Errors: it has not run, or was asked about other queries."""
     folder = state.artifacts.get(name)
     if folder is None or not (folder / EXAMPLES).is_file():
         raise InputError(f"phases.{world.name}: looks at the scores of phase {name}, which has not run; put it before in pipeline")
-    return Scores.load(folder)
+    values = Scores.load(folder).check(pool).values
+    if values.shape[1] != len(queries):
+        raise InputError(f"phases.{world.name}: {len(queries)} queries, but phase {name} had {values.shape[1]}; give both the same")
+    return values
 
 
 def metrics_of(folder: Path) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dsel.error import InputError
 from dsel.functional.ranking import roc_auc
 from dsel.phase.attribute import metrics_of, read_scores
 from dsel.phase.queries import Asking
-from dsel.pool import ID, NOISE, PLANTED, Pool
+from dsel.pool import ID, NOISE, PLANTED, TEXT, Pool
 from dsel.state import State
 
 Values = npt.NDArray[np.float32]
@@ -44,8 +44,8 @@ class Detect(Asking):
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
         """Write metrics.json. Errors: nothing is known of these data."""
         pool = world.corpus.source
-        values = read_scores(state, self.attribution, world).check(pool).values
         queries = self.query_pool(world)
+        values = read_scores(state, self.attribution, pool, queries, world)
         metrics = _known_units(values, pool) | _copies(values, pool, queries)
         if self.gold_column is not None:
             metrics |= _provenance(values, pool, queries, self.gold_column)
@@ -79,9 +79,20 @@ def _known_units(values: Values, pool: Pool) -> dict[str, float]:
 
 
 def _copies(values: Values, pool: Pool, queries: Pool) -> dict[str, float]:
-    rows = {name: row for row, name in enumerate(pool.ids().tolist())}
-    places = [_place(values[:, query], [rows[name]]) for query, name in enumerate(queries.ids().tolist()) if name in rows]
+    planted = np.flatnonzero(pool.table[PLANTED].to_numpy(zero_copy_only=False).astype(bool))
+    rows = {each[ID]: (row, each[TEXT]) for row, each in zip(planted.tolist(), _named(pool.take(planted)), strict=True)}
+    places = []
+    for query, each in enumerate(_named(queries)):
+        row, text = rows.get(each[ID], (-1, None))
+        if text == each[TEXT]:
+            places.append(_place(values[:, query], [row]))
     return _recall(places, "copy") if places else {}
+
+
+def _named(pool: Pool) -> list[dict[str, Any]]:
+    """Id and text of each unit."""
+    rows: list[dict[str, Any]] = pool.table.select([ID, TEXT]).to_pylist()
+    return rows
 
 
 def _provenance(values: Values, pool: Pool, queries: Pool, column: str) -> dict[str, float]:
@@ -90,8 +101,9 @@ def _provenance(values: Values, pool: Pool, queries: Pool, column: str) -> dict[
     rows = {name: row for row, name in enumerate(pool.table[ID].to_pylist())}
     places, left_out = [], 0
     for query, names in enumerate(queries.table[column].to_pylist()):
-        known = [rows[str(name)] for name in (names if isinstance(names, list) else [names]) if str(name) in rows]
-        left_out += not known
+        asked = [str(name) for name in (names if isinstance(names, list) else [names])]
+        known = [rows[name] for name in asked if name in rows]
+        left_out += len(asked) - len(known)
         if known:
             places.append(_place(values[:, query], known))
     if not places:

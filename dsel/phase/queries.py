@@ -77,7 +77,7 @@ def _refuse_unknown_classes(pool: Pool, world: World) -> None:
     if TGT not in pool.table.column_names or TGT not in world.corpus.finetune.table.column_names:
         return
     known = world.corpus.finetune.table[TGT].value_counts().to_pylist()
-    if len(known) > MOST_CLASSES or 4 * len(known) > len(world.corpus.finetune):
+    if not known or len(known) > MOST_CLASSES or 4 * len(known) > len(world.corpus.finetune):
         return
     names = {each["values"] for each in known}
     for row in pool.table.select([ROW, ID, TGT]).to_pylist():

@@ -60,6 +60,14 @@ class Retrain(Asking):
             raise InputError(f"phase retrain: units={self.units}, share={self.share}, group={self.group}: give exactly one")
         if self.num_sets < 3:
             raise InputError(f"phase retrain: num_sets={self.num_sets}: a correlation needs at least 3")
+        for key in ("units", "num_repeats"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise InputError(f"phase retrain: {key}={value}: must be at least 1")
+        for name in ("pretrain", "finetune"):
+            if getattr(self, name).keep != "last":
+                raise InputError(
+                    f"phase retrain: phases.{name}.keep={getattr(self, name).keep}: trainings are compared at their ends; set keep=last"
+                )
         if self.share is not None and not 0 < self.share < 1:
             raise InputError(f"phase retrain: share={self.share}: must be above 0 and below 1")
 
@@ -67,11 +75,7 @@ class Retrain(Asking):
         """Write metrics.json and retrained.parquet: `set`, `units` left out, `query`, `predicted` and `true` rise of its loss."""
         source = world.tokenized(world.corpus.source)
         queries = self.query_pool(world)
-        scores = read_scores(state, self.attribution, world).check(source).values.astype(np.float64)
-        if scores.shape[1] != len(queries):
-            raise InputError(
-                f"phases.{world.name}: {len(queries)} queries, but phase {self.attribution} had {scores.shape[1]}; give both the same"
-            )
+        scores = read_scores(state, self.attribution, source, queries, world).astype(np.float64)
         masks = self._sets(source, world)
         runs = np.stack([self._losses(masks, source, queries, world, repeat) for repeat in range(self.num_repeats)])
         rises = runs[:, 1:] - runs[:, :1]  # (repeat, set, query); the first training leaves nothing out
@@ -93,6 +97,8 @@ class Retrain(Asking):
             names = np.array([str(name) for name in source.table[self.group].to_pylist()])
             return np.stack([names == name for name in np.unique(names)])
         count = self.units or max(1, round((self.share or 0.0) * len(source)))
+        if count > len(source):
+            raise InputError(f"phases.{world.name}.units={count}: the pool has {len(source)}; set it lower")
         rng, masks = np.random.default_rng([world.seed, 7]), np.zeros((self.num_sets, len(source)), bool)
         order = np.argsort(source.ids(), kind="stable")  # the sets hang on ids, not on the order of the pool
         singles = rng.permutation(len(source)) if count == 1 else None  # no unit twice
@@ -143,7 +149,7 @@ def _train(phase: Train, state: State, world: World, folder: Path) -> None:
     from dsel.training.checkpoint import OPTIMIZER
 
     replace(phase, every=max(1, phase.total_steps), snapshots=0).run(state, world, folder)
-    (folder / OPTIMIZER).unlink()
+    (folder / OPTIMIZER).unlink(missing_ok=True)  # adapters leave none
 
 
 def without(pool: Pool, left_out: Masks) -> Pool:

@@ -48,7 +48,7 @@ class TailPatch(Asking):
         from dsel.training.checkpoint import load_model
 
         source, queries = world.tokenized(world.corpus.source), self.query_pool(world)
-        scores = read_scores(state, self.attribution, world).check(source).values
+        scores = read_scores(state, self.attribution, source, queries, world)
         checkpoint = state.checkpoint_of(None)
         assert checkpoint is not None, "the run trains before"
         model, count = load_model(checkpoint), min(self.top, len(source))

@@ -10,10 +10,15 @@ from typing import Any
 import polars as pl
 
 from dsel.error import InputError
-from dsel.report.results import RESULT, read_json
+from dsel.report.results import RESULT, read_record
 
 EXAMPLES, QUERIES, GROUPS = "examples.parquet", "queries.parquet", "groups.parquet"
 SIGNS = ("helpful", "harmful")
+COLUMNS = {
+    EXAMPLES: ("query", "sign", "rank", "unit", "score", "tokens", "contributions", "id", "dsel_row", "text"),
+    QUERIES: ("id", "text"),
+    GROUPS: ("query", "group", "units", "score"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ def read_attribution(folder: Path) -> Attribution | None:
     """What is told of the run in `folder`; None where it has no result, or attributed nothing. Errors: a file that cannot be read."""
     if not (folder / RESULT).is_file():
         return None
-    record = read_json(folder / RESULT)
-    places = record.get("artifacts", {}) if isinstance(record, dict) else {}
+    record = read_record(folder / RESULT)
+    places = record.get("artifacts", {})
     found = {name: folder / place for name, place in places.items() if (folder / place / EXAMPLES).is_file()}
     if not found:
         return None
@@ -67,7 +72,9 @@ def read_attribution(folder: Path) -> Attribution | None:
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        found = pl.read_parquet(path)
+        found.select(COLUMNS[path.name])  # an error where one is missing
+        return found
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the attribution again") from error
 

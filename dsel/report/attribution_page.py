@@ -78,6 +78,7 @@ def _query(attribution: Attribution, query: int, row: dict[str, Any]) -> dict[st
     return {
         "id": row["id"],
         "text": row["text"],
+        "question": row.get("src") if row.get("tokens") else None,
         "losses": {name: row[f"loss_{name}"] for name in attribution.losses},
         "tokens": [
             {"text": token, "level": min(LEVELS, round(loss)), "title": f"{loss:.2f} nats; expected {expected!r}"}
@@ -113,4 +114,4 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
         for token, value in zip(row.get("tokens") or [], adds, strict=True)
     ]
     return {"rank": row["rank"], "score": number(row["score"]), "id": row["id"], "row": row["dsel_row"], "domain": row.get("domain"),
-            "text": row["text"], "tokens": tokens}  # fmt: skip
+            "text": row["text"], "question": row.get("src") if tokens else None, "tokens": tokens}  # fmt: skip

@@ -12,7 +12,7 @@ import polars as pl
 
 from dsel.error import InputError
 from dsel.report.aggregate import pm
-from dsel.report.results import RESULT, read_json
+from dsel.report.results import RESULT, read_record
 
 RANKING, TRANSFER = "ranking.parquet", "transfer.parquet"
 NONE = "none"  # the transfer without a source
@@ -106,8 +106,8 @@ def read_ranking(folder: Path) -> Ranking | None:
     """What is told of the run in `folder`; None where it has no result, or no ranking. Errors: a file that cannot be read."""
     if not (folder / RESULT).is_file():
         return None
-    record = read_json(folder / RESULT)
-    places = record.get("artifacts", {}) if isinstance(record, dict) else {}
+    record = read_record(folder / RESULT)
+    places = record.get("artifacts", {})
     if "rank" not in places:
         return None
     ranking = _read(folder / places["rank"] / RANKING)

@@ -114,6 +114,15 @@ def read_json(path: Path) -> Any:
         raise InputError(f"is not JSON ({error})") from error
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The result of a single run. Errors: a file that is none, named."""
+    try:
+        record = read_json(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; run that experiment again") from error
+    return record if isinstance(record, dict) else {}
+
+
 def _read_cell(path: Path, folder: Path, problems: list[str]) -> Cell | None:
     name = str(path.parent.relative_to(folder))
     try:

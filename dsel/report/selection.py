@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsel.artifact import write_atomic
 from dsel.error import InputError
-from dsel.report.results import RESULT, read_json
+from dsel.report.results import RESULT, read_json, read_record
 from dsel.report.svg import Series, draw_histogram
 from dsel.report.template import fill, percent
 
@@ -54,8 +54,8 @@ def read_selection(folder: Path) -> Selection | None:
     """
     if not (folder / RESULT).is_file():
         return None
-    record = read_json(folder / RESULT)
-    place = record.get("artifacts", {}).get("quality") if isinstance(record, dict) else None
+    record = read_record(folder / RESULT)
+    place = record.get("artifacts", {}).get("quality")
     if place is None:
         return None
     try:

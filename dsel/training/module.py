@@ -63,7 +63,7 @@ class LossModule(pl.LightningModule):
         if self.online is not None:
             return self._selected(*batch)
         losses = self.objective.token_losses(self.model, batch, self.smoothing)
-        loss = losses.sum() / self.objective.predicted(batch).sum()
+        loss = losses.sum() / self.objective.predicted(batch).sum().clamp_min(1)  # of a batch all of which is left out
         self.last_loss = loss.detach()
         return loss + self._distance() if self.proximity else loss
 

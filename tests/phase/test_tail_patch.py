@@ -39,8 +39,8 @@ def test_it_is_one_step_of_gradient_descent(lab: Lab, tmp_path: Path) -> None:
     found = patched(lab, tmp_path, attribute, TailPatch("target", 2, top=1, learning_rate=0.05))
     model = lab.context().load(None)
     state = replace(lab.state, artifacts={"attribute": tmp_path / "attribute"})
-    values = read_scores(state, "attribute", lab.world).values
     chosen = TailPatch("target", 2).query_pool(replace(lab.world, name="tail_patch"))
+    values = read_scores(state, "attribute", lab.source, chosen, lab.world)
     falls = []
     for query in range(2):
         stepped = copy.deepcopy(model).requires_grad_(True)
