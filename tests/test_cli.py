@@ -65,7 +65,8 @@ def test_answers_at_once_because_nothing_heavy_is_imported(arguments: list[str],
 
 def test_help_lists_groups_options_and_keys() -> None:
     out = dsel("--help").out
-    assert "scorer: bm25, cds, combination, complementary_gradient, domain_classifier, domain_encoder, dsir, knn, perplexity, random" in out
+    assert f"scorer: {', '.join(sorted(path.stem for path in (cli.CONF / 'scorer').glob('*.yaml')))}" in out
+    assert "curvature: conjugate_gradient, ekfac, explicit, identity, kfac, lissa" in out
     assert "tokens_per_batch: 2048" in out
 
 
@@ -77,7 +78,10 @@ def test_help_lists_groups_options_and_keys() -> None:
         ("bugdet.units=3", "bugdet.units: no such key, did you mean budget.units?"),
         ("lr=3", "lr: no such key, did you mean optimizer.lr?"),
         ("scorer=cdss", "scorer=cdss: no such option, did you mean cds?; there are bm25, cds, combination, complementary_gradient"),
-        ("experiment=dmeo", "experiment=dmeo: no such option, did you mean demo?; there are complementarity, complementarity_mt, demo"),
+        (
+            "experiment=dmeo",
+            "experiment=dmeo: no such option, did you mean demo?; there are attribute, complementarity, complementarity_mt, demo",
+        ),
         ("trainer=cpu", "trainer=cpu: no such option, did you mean gpu?; there are debug, default, gpu"),
         ("+sourc=1", "sourc: no such key, did you mean source?"),
         ("++scorr=cds", "scorr: no such key, did you mean scorer?"),
@@ -90,7 +94,7 @@ def test_a_mistake_in_a_key_or_an_option(wrong: str, answer: str) -> None:
 
 def test_a_mistake_in_an_option_of_an_experiment() -> None:
     assert dsel("experiment=demo", "arm=cdss").error.startswith(
-        "arm=cdss: no such option, did you mean cds?; there are add_clean, all_tasks, bm25, cds,"
+        "arm=cdss: no such option, did you mean cds?; there are add_clean, all_tasks, attribute_bm25, attribute_cg,"
     )
     assert dsel("experiment=demo", "phases.pretrain.untill=1").error.startswith("phases.pretrain.untill: no such key, did you mean phases.")
 
