@@ -345,6 +345,8 @@ FILL = {"suffix": "probe", "total_steps": 4}
 
 
 AFTER_SCAN = ("appraise", "choose", "write")
+AFTER_ATTRIBUTE = ("detect", "retrain", "tail_patch")
+FEW_SETS = ("phases.probe.units=5", "phases.probe.num_sets=3", "phases.finetune.keep=last", "phases.finetune.patience=null")
 
 
 OF_PAIRS = ("translate", "judge", "approximate")  # need another corpus: tests/phase
@@ -366,6 +368,10 @@ def before_probe(lab: Lab, phase_name: str) -> tuple[dict[str, Any], World, Stat
         select = tiny_config(lab.source_file, lab.target_file, lab.store.root.parent, *overrides, experiment="select")
         config["phases"] |= {"score": select["phases"]["score"], "select": select["phases"]["select"]}
     config["phases"]["score"]["scorer"] = {"_target_": "dsel.scorer.random.Random"}
+    if phase_name in AFTER_ATTRIBUTE:
+        own = tiny_config(lab.source_file, lab.target_file, lab.store.root.parent, "+phase@phases.attribute=attribute", "scorer=random")
+        config["phases"]["attribute"] = own["phases"]["attribute"]
+        config["pipeline"].append("attribute")
     from dsel.pipeline import Run
 
     run = Run(config)
@@ -377,6 +383,7 @@ def phase_config(phase_name: str, lab: Lab, tmp_path: Path) -> dict[str, Any]:
     fill = [
         f"phases.probe.{key}={value}" for key, value in FILL.items() if f"{key}:" in (cli.CONF / "phase" / f"{phase_name}.yaml").read_text()
     ]
+    fill += FEW_SETS if phase_name == "retrain" else ()
     output = f"output={tmp_path / 'chosen.parquet'}"
     overrides = [f"+phase@phases.probe={phase_name}", "scorer=domain_classifier", output, *fill]
     config = tiny_config(lab.source_file, lab.target_file, lab.store.root.parent, *overrides)
