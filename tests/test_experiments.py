@@ -15,7 +15,7 @@ from made_up_corpus import write_files, write_jsonl
 from dsel import cli
 
 MASKS = ("examples", "loss", "plain", "random", "tokens")
-EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml") if path.stem != "select")
+EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml") if path.stem not in ("select", "attribute"))
 PHASES = [f"phases.{name}.every=2" for name in ("pretrain", "continue", "finetune")]
 WRITTEN = ["data.num_source=150", "data.num_target=60"]  # by the data module itself
 DECODER = [
@@ -48,7 +48,19 @@ SMALL |= {
 }
 SMALL["selection_size_mt"] = SMALL["complementarity_mt"]
 SMALL |= {f"loss_masking{what}": [*WRITTEN, *SMALL["loss_masking_files"]] for what in ("", "_noise", "_domains", "_parts")}
+ATTRIBUTED = ["phases.pretrain.every=2", "phases.finetune.every=2", "phases.attribute.num_queries=3"]
+SMALL |= {
+    "influence_lds": [*TINY, "split.planted=10", *ATTRIBUTED, "phases.retrain.num_sets=3", "phases.tail_patch.top=2"],
+    "influence_retraining": [*TINY, "split.planted=10", *ATTRIBUTED, "phases.retrain.num_sets=3", "phases.retrain.units=3"],
+    "influence_noise": [*WRITTEN, *[key for key in PAIRS if "context" not in key], "split.planted=5", *ATTRIBUTED],
+    "influence_provenance": [*TINY, *ATTRIBUTED],
+}
 CELLS = {  # two of each sweep
+    "influence_lds": ["arm=attribute_dot,attribute_random"],
+    "influence_retraining": ["arm=attribute_dot", "phases.finetune.parameters=null,attn"],
+    "influence_noise": ["arm=attribute_self,attribute_random"],
+    "influence_provenance": ["arm=attribute_bm25,attribute_random"],
+    "influence_selection": ["arm=influence,less"],
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
     "loss_masking": ["arm=no_mask,mask_examples"],
@@ -76,6 +88,8 @@ MORE["loss_masking_causal"] = MORE["loss_masking_lm"]
 MORE["loss_masking_noise"] = MORE["loss_masking_parts"] = MORE["loss_masking"] | {"mask_auc"}
 MORE |= {name: {"bleu_before_ft", "chrf_after_ft", "target_loss_after_ft"} for name in ("complementarity_mt", "selection_size_mt")}
 MORE |= {"gradex_estimate": {"spearman", "spread", "speedup"}, "gradex_cost": {"relative_error", "speedup", "speedup_flops"}}
+MORE |= {"influence_lds": {"lds", "tail_patch"}, "influence_retraining": {"pearson", "lds"}}
+MORE |= {"influence_noise": {"noise_auc", "planted_auc"}, "influence_provenance": {"provenance_mrr"}}
 MORE |= {"gradex_selection": {"target_loss_trained", "selected_noise", "selected_tasks"}}
 MORE |= {"gradex_approximation": {"first_order_error_0.02", "zero_order_error_0.1", "tuned_distance"}}
 ESTIMATES = ("gradex", "gradient", "representation")
@@ -84,6 +98,7 @@ OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that ha
     "loss_masking": ("add_clean", "filter_once", "finetune_after", "no_mask", *[f"mask_{what}" for what in MASKS], "weigh_examples"),
     "complementarity_mt": ("domain_classifier_src", "domain_classifier_tgt"),
     "gradex_estimate": ("gradex", "gradient_cosine", "representation_cosine", *[f"{name}_calibrated" for name in ESTIMATES]),
+    "influence_lds": tuple(path.stem for path in (cli.CONF / "arm").glob("attribute_*.yaml")),
     "gradex_selection": ("all_tasks", "random_tasks", "gradient_cosine_tasks", "representation_cosine_tasks", *CHOICES),
 }
 
@@ -91,7 +106,8 @@ OWN_ARMS = {  # arms that have no meaning in the demo, by the experiment that ha
 def add_sides(path: Path) -> None:
     """To each row of the file: its text as `src`, and backwards as `tgt`."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    write_jsonl(path, [{**row, "src": row["text"], "tgt": " ".join(reversed(row["text"].split()))} for row in rows])
+    gold = {"gold_doc_ids": ["kitchen-1"]}  # of what states it
+    write_jsonl(path, [{**row, **gold, "src": row["text"], "tgt": " ".join(reversed(row["text"].split()))} for row in rows])
 
 
 def sweep(name: str, folder: Path, *more: str) -> Answer:
