@@ -30,6 +30,7 @@ from dsel.functional.curvature import TrainingLoss, Vectors
 from dsel.functional.ghost import Tape
 from dsel.functional.gradient_products import GradientProducts, example_gradients
 from dsel.functional.kronecker import Kronecker, fit_factors
+from dsel.functional.output_gradients import to_outputs
 from dsel.functional.peak_memory import peak_mb
 from dsel.functional.tracked import Tracked, only_trained, tracked_layers
 from dsel.functional.two_phase import TwoPhases
@@ -94,7 +95,7 @@ def forward_backward(model: torch.nn.Module, batches: list[torch.Tensor], names:
         for batch in batches:
             with Tape(model) as tape:
                 tape.begin(len(batch))
-                tape.backward(OBJECTIVE.token_losses(model, batch).sum())
+                tape.backward(*to_outputs(OBJECTIVE, model, batch))
 
 
 def gradients(model: torch.nn.Module, queries: torch.Tensor, names: list[str]) -> Vectors:

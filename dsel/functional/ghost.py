@@ -54,10 +54,10 @@ class Tape:
         """What the model does from now on is on a batch of so many examples; the first has number 0."""
         self.batches.append(Batch(num_examples))
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Of a sum over the batch's examples of losses that have nothing to do with each other. Errors: a parameter was used outside of
-        its layer."""
-        torch.autograd.backward(loss)
+    def backward(self, loss: torch.Tensor, gradient: torch.Tensor | None = None) -> None:
+        """Of a sum over the batch's examples of losses that have nothing to do with each other, or from where the `gradient` of such a sum
+        is known. Errors: a parameter was used outside of its layer."""
+        torch.autograd.backward(loss, gradient)
         missed = [name for name, p in self.parameters.items() if p.grad is not None]  # within their layers they get none
         if missed:
             raise InputError(

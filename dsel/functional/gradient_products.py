@@ -13,40 +13,14 @@ from dsel.functional.curvature import Vectors
 from dsel.functional.ghost import Tape
 from dsel.functional.ghost_calls import Call
 from dsel.functional.ghost_factors import Factors
+from dsel.functional.low_rank import LowRank
+from dsel.functional.output_gradients import to_outputs
 from dsel.functional.tracked import only_trained
 
 if TYPE_CHECKING:
     from dsel.protocol import Losses
 
 MOST_VALUES = 1 << 24  # of gradients at a time
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """Matrices (vector, out, in) of linear layers as `outputs` (out, rank) times `core` (vector, rank, rank) times `inputs` (in, rank)^T,
-    the first and the last the same for all vectors. Where the layer has a bias, `constant` (rank,) is the row of the input that is always
-    1."""
-
-    outputs: torch.Tensor
-    core: torch.Tensor
-    inputs: torch.Tensor
-    constant: torch.Tensor | None
-    bias: str | None
-    is_transposed: bool
-
-    def whole(self, number: int, weight: str) -> dict[str, torch.Tensor]:
-        """One of the vectors, as the model holds weight and bias."""
-        found = self.outputs @ self.core[number] @ self.inputs.T
-        parts = {weight: found.T if self.is_transposed else found}
-        if self.bias is not None and self.constant is not None:
-            parts[self.bias] = self.outputs @ self.core[number] @ self.constant
-        return parts
-
-    def products(self, part: Factors) -> torch.Tensor:
-        """With the gradients of examples (example, vector), those by the bias included."""
-        given, at_output = (part.rows, part.columns) if self.is_transposed else (part.columns, part.rows)
-        inputs = given @ self.inputs if self.constant is None else given @ self.inputs + self.constant
-        return ((at_output @ self.outputs).mT @ inputs).flatten(1) @ self.core.flatten(1).T
 
 
 @dataclass(frozen=True)
@@ -60,7 +34,7 @@ class GradientProducts:
         the vectors, which must be trained. Errors: a layer whose part in an example cannot be told (see `Tape`)."""
         with torch.enable_grad(), only_trained(model, self.vectors), Tape(model) as tape:
             tape.begin(len(objective.predicted(batch)))
-            tape.backward(objective.token_losses(model, batch).sum())
+            tape.backward(*to_outputs(objective, model, batch))
         with torch.no_grad():
             found = [self._products(name, call, own) for name, uses in tape.batches[0].by_parameter(None).items() for call, own in uses]
             return torch.stack(found).sum(0)
@@ -98,7 +72,7 @@ def example_gradients(model: torch.nn.Module, objective: Losses, batch: Any, nam
     """The gradient of each example's summed loss by the parameters `names` (example, *shape)."""
     with torch.enable_grad(), only_trained(model, names), Tape(model) as tape:
         tape.begin(len(objective.predicted(batch)))
-        tape.backward(objective.token_losses(model, batch).sum())
+        tape.backward(*to_outputs(objective, model, batch))
     with torch.no_grad():
         found = dict(tape.example_gradients())
     count = len(objective.predicted(batch))

@@ -11,16 +11,17 @@ from safetensors.torch import load_file, save_file
 
 from dsel.error import InputError
 from dsel.functional.curvature import TrainingLoss, Vectors
-from dsel.functional.drawn_labels import surrogates
 from dsel.functional.ghost import Tape
 from dsel.functional.ghost_calls import Call
-from dsel.functional.gradient_products import LowRank
 from dsel.functional.inverse_curvature import Report
+from dsel.functional.low_rank import LowRank, mixtures, shared
+from dsel.functional.output_gradients import by_labels
 from dsel.functional.tracked import Tracked, only_trained
 
 Damp = Callable[[str, float], float]
 """From a weight's name and the mean of its eigenvalues to what is added to each."""
 FLOOR = 1e-6  # of the largest eigenvalue: directions in which gradients hardly vary
+PANEL = 128  # columns
 PARTS = ("outputs", "inputs", "values", "output_values", "input_values")
 
 
@@ -45,13 +46,17 @@ class Factors:
         """The reverse."""
         return self.outputs @ matrices @ self.inputs.T
 
-    def low_rank(self, turned: torch.Tensor, rank: int) -> LowRank:
-        """Matrices (vector, out, in) in the eigenbasis at that rank."""
+    def scales(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """How large gradients are by each row (out,) and column (in,) of the eigenbasis."""
         b, a = (values.clamp_min(FLOOR * float(values.max())).sqrt() for values in (self.output_values, self.input_values))
-        seen = turned * b[:, None] * a
-        left, right = _leading(seen.transpose(0, 1).flatten(1), rank), _leading(seen.permute(2, 0, 1).flatten(1), rank)
-        core = left.T @ seen @ right
-        outputs, inputs, bias = self.outputs @ (left / b[:, None]), self.inputs @ (right / a[:, None]), self.layer.bias
+        return b, a
+
+    def low_rank(self, turned: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> LowRank:
+        """Matrices (vector, out, in) in the eigenbasis by these `rows` (out, some) and `columns` (in, some), which are as gradients see
+        them: in a metric of the roots of the covariances."""
+        (b, a), bias = self.scales(), self.layer.bias
+        core = (rows * b[:, None]).T @ (turned @ (columns * a[:, None]))
+        outputs, inputs = self.outputs @ (rows / b[:, None]), self.inputs @ (columns / a[:, None])
         constant = None if bias is None else inputs[-1]
         return LowRank(outputs, core, inputs if bias is None else inputs[:-1], constant, bias, self.layer.is_transposed)
 
@@ -75,33 +80,39 @@ class Kronecker:
             raise InputError(f"curvature=ekfac: {strange[0]} ({len(strange)} such parameters) is not of a linear layer that is tracked")
         found: Vectors = {}
         for factors in self.factors:
-            turned = factors.turned(factors.layer.join(vectors))
-            found |= factors.layer.split(factors.back(turned / (factors.values + self.damping(factors))))
+            found |= factors.layer.split(factors.back(self._solved(factors, factors.layer.join(vectors))))
         self.reports.append(Report("a Kronecker product"))
         return found
 
     def solve_low_rank(self, vectors: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor | LowRank]:
         """As `solve`, at low rank: without a way back from the eigenbasis."""
-        return self._at_low_rank(vectors, rank, self.damping)
+        return self._at_low_rank(vectors, rank, self._solved)
 
     def at_low_rank(self, vectors: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor | LowRank]:
-        """Vectors by the `rank` outputs and inputs of each layer in which most of all of them lies (a truncated higher-order SVD), measured
-        as gradients see them: in a metric of the roots of the covariances. Layers that are no larger stay whole."""
-        return self._at_low_rank(vectors, rank, None)
+        """Vectors by the rows and columns of each layer in which most of all of them lies, measured as gradients see them; `rank` of them a
+        side, on average over layers. Layers with which that is no less work stay whole."""
+        return self._at_low_rank(vectors, rank, Factors.turned)
 
     def _at_low_rank(
-        self, vectors: Mapping[str, torch.Tensor], rank: int, damping: Callable[[Factors], float] | None
+        self, vectors: Mapping[str, torch.Tensor], rank: int, turn: Callable[[Factors, torch.Tensor], torch.Tensor]
     ) -> dict[str, torch.Tensor | LowRank]:
         found: dict[str, torch.Tensor | LowRank] = {}
+        few, seen = mixtures(vectors), []
         for factors in self.factors:
-            matrices = factors.layer.join(vectors)
-            is_small = 2 * rank < min(factors.layer.num_outputs, factors.layer.num_inputs)  # else the whole is less work
-            if damping is None and not is_small:
-                found |= {name: vectors[name] for name in factors.layer.names}
-                continue
-            turned = factors.turned(matrices) / (1.0 if damping is None else factors.values + damping(factors))
-            found |= {factors.layer.weight: factors.low_rank(turned, rank)} if is_small else factors.layer.split(factors.back(turned))
+            b, a = factors.scales()
+            seen.append(turn(factors, factors.layer.join(few)) * b[:, None] * a)
+        for factors, (rows, columns) in zip(self.factors, shared(seen, rank), strict=True):
+            turned, shape = turn(factors, factors.layer.join(vectors)), (len(rows), len(columns))
+            num_rows, num_columns = rows.shape[1], columns.shape[1]
+            if shape[0] * num_rows + shape[1] * num_columns + num_rows * num_columns < shape[0] * shape[1]:
+                found[factors.layer.weight] = factors.low_rank(turned, rows, columns)
+            else:
+                found |= factors.layer.split(factors.back(turned))
         return found
+
+    def _solved(self, factors: Factors, matrices: torch.Tensor) -> torch.Tensor:
+        """The inverse times matrices (vector, out, in), in the eigenbasis."""
+        return factors.turned(matrices) / (factors.values + self.damping(factors))
 
     def times(self, vectors: Mapping[str, torch.Tensor]) -> Vectors:
         """The damped curvature itself."""
@@ -132,8 +143,8 @@ def fit_factors(loss: TrainingLoss, layers: list[Tracked], labels: str, seed: in
             y, x = layer.rows(call)
             real = (y != 0).any(1)
             y, x = (y, x) if bool(real.all()) else (y[real], x[real])
-            outputs += y.T @ y
-            inputs += x.T @ x
+            _add_gram(outputs, y)
+            _add_gram(inputs, x)
             counts[layer.weight] += len(y)
     found = []
     for layer in layers:
@@ -170,10 +181,10 @@ def _calls(loss: TrainingLoss, layers: list[Tracked], labels: str, seed: int) ->
     names = [name for layer in layers for name in layer.names]
     with only_trained(model, names):
         for batch in loss.batches:
-            for surrogate in surrogates(loss.objective, model, batch, labels, seed):
+            for run in by_labels(loss.objective, model, batch, labels, seed):
                 with Tape(model) as tape:
                     tape.begin(len(loss.objective.predicted(batch)))
-                    tape.backward(surrogate())
+                    tape.backward(*run())
                 uses = tape.batches[0].by_parameter(None)
                 with torch.no_grad():
                     for layer in layers:
@@ -181,19 +192,19 @@ def _calls(loss: TrainingLoss, layers: list[Tracked], labels: str, seed: int) ->
                             yield layer, calls
 
 
+def _add_gram(sums: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add rows^T rows (column, column), where it is on and above the diagonal: of a wide matrix nearly half of the work."""
+    for first in range(0, len(sums), PANEL):
+        own = rows[:, first : first + PANEL]
+        sums[first : first + PANEL, first:].addmm_(own.T, rows[:, first:])
+
+
 def _eigen(covariance: torch.Tensor, layer: Tracked) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues and vectors, in float64 and back."""
+    """Eigenvalues and vectors of what is on and above the diagonal, in float64 and back."""
     if not bool(torch.isfinite(covariance).all()):
         raise InputError(f"curvature: the gradients at layer {layer.weight} are not finite; train with a lower optimizer.lr")
-    values, vectors = torch.linalg.eigh(covariance.double())
+    values, vectors = torch.linalg.eigh(covariance.double(), UPLO="U")
     return values.clamp_min(0).to(covariance.dtype), vectors.to(covariance.dtype)
-
-
-def _leading(rows: torch.Tensor, rank: int) -> torch.Tensor:
-    """The `rank` leading left singular vectors (row, rank)."""
-    _, vectors = torch.linalg.eigh((rows @ rows.T).double())
-    leading: torch.Tensor = vectors[:, -rank:].flip(1)
-    return leading.to(rows.dtype)
 
 
 def save_factors(factors: list[Factors], path: Path) -> None:

@@ -101,21 +101,25 @@ def draw_errors(errors: pl.DataFrame, look: Look) -> Chart | None:
     return finish(alt.concat(*panels, columns=2))
 
 
+SAID = (  # metric, whether the lowest or the highest value is best, the sentence
+    ("metrics.relative_error", 1, "{} comes closest to the true losses: its relative error is {}"),
+    ("metrics.spearman", -1, "{} orders subsets best: its rank correlation with the truth is {}"),
+    ("metrics.speedup", -1, "{} saves most: it is {} times as fast as training on as many subsets"),
+    ("metrics.first_order_error_0.02", 1, "Moved by 2 %, the first-order approximation is best for {}: its squared relative error is {}"),
+    ("metrics.lds", -1, "{} foretells best what training without some of the data leads to: its rank correlation a query (LDS) is {}"),
+    ("metrics.noise_auc", -1, "{} finds wrong examples best: their AUC is {}"),
+    ("metrics.copy_mrr", -1, "{} finds copies of the queries best: their mean reciprocal rank is {}"),
+    ("metrics.provenance_mrr", -1, "{} finds sources best: their mean reciprocal rank is {}"),
+)
+
+
 def task_headline(sweep: Sweep) -> list[str]:
-    """What judged estimates say, a sentence an entry; nothing where none were judged."""
-    found = []
-    for metric, sign, said in (
-        ("metrics.relative_error", 1, "{} comes closest to the true losses: its relative error is {}"),
-        ("metrics.spearman", -1, "{} orders subsets best: its rank correlation with the truth is {}"),
-        ("metrics.speedup", -1, "{} saves most: it is {} times as fast as training on as many subsets"),
-        (
-            "metrics.first_order_error_0.02",
-            1,
-            "Moved by 2 %, the first-order approximation is best for {}: its squared relative error is {}",
-        ),
-    ):
-        order = list(rank(sweep.frame, metric))
-        if order:
+    """What judged estimates and attributions say, a sentence an entry; nothing where none were judged."""
+    found, of_queries = [], bool(rank(sweep.frame, "metrics.pearson_each"))
+    for metric, sign, said in SAID:
+        if metric == ("metrics.spearman" if of_queries else "metrics.lds"):
+            continue  # attribution is judged a query, estimates over all subsets
+        if order := list(rank(sweep.frame, metric)):
             best = order[0] if sign > 0 else order[-1]
             values = list(values_by_seed(sweep.frame, metric)[best].values())
             sd = statistics.stdev(values) if len(values) > 1 else None

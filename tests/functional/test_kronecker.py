@@ -9,9 +9,10 @@ from two_phase_toy import Points, Pointwise, Toy
 
 from dsel.error import InputError
 from dsel.functional.curvature import TrainingLoss, Vectors
-from dsel.functional.gradient_products import GradientProducts, LowRank, example_gradients
+from dsel.functional.gradient_products import GradientProducts, example_gradients
 from dsel.functional.inverse_curvature import Dense
 from dsel.functional.kronecker import Factors, Kronecker, fit_factors
+from dsel.functional.low_rank import LowRank
 from dsel.functional.tracked import Tracked, only_trained, tracked_layers
 from dsel.objective.language_modeling import LanguageModeling
 

@@ -185,8 +185,8 @@ def test_rank(lab: Lab, pools: tuple[Pool, Pool, Pool]) -> None:
     whole, large, half, little = (
         Influence(Ekfac(), rank=rank).fit(source, target, lab.context())(some)[:, 0] for rank in (None, 64, 15, 1)
     )
-    np.testing.assert_array_equal(large, whole)  # rank is that of the smaller side, 32
-    assert not np.array_equal(half, whole)
+    assert_near(large, whole, 1e-4)
+    assert np.abs(half - whole).max() > 1e-3 * np.abs(whole).max()
     assert np.corrcoef(half, whole)[0, 1] > max(0.98, np.corrcoef(little, whole)[0, 1])
     with pytest.raises(InputError, match=r"scorer\.rank=4: low rank goes by the factors of curvature=ekfac"):
         Influence(Explicit(), parameters=FEW, rank=4).fit(source, target, lab.context())

@@ -1,4 +1,4 @@
-"""Labels that a model draws itself: gradients by them have the Gauss-Newton curvature as their second moment."""
+"""Gradients at a model's scores: of its loss, and by labels that it draws itself, whose second moment is the Gauss-Newton curvature."""
 
 from __future__ import annotations
 
@@ -18,47 +18,67 @@ if TYPE_CHECKING:
 
 LABELS = ("sampled", "empirical", "exact")
 _STEP, _FIRST, _SECOND = (number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # as int64
-Surrogate = Callable[[], torch.Tensor]
+Pass = Callable[[], tuple[torch.Tensor, torch.Tensor]]
 AtOutputs = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From scores (batch, time, class) and labels (batch, time) to a gradient at the scores."""
 
 
-def surrogates(objective: Losses, model: torch.nn.Module, batch: Any, labels: str, seed: int) -> Iterator[Surrogate]:
-    """Functions that run the model on a batch and give a scalar, of which each example's gradient is looked at.
+def to_outputs(objective: Losses, model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model's scores of a batch (batch, time, class), and the gradient at them of its summed loss: to go back from there takes half of
+    what going back through the loss does."""
+    return _with_gradient(objective, model, batch, _of_loss)
 
-    "empirical": the loss itself, by the data's labels. "sampled": the loss by labels that the model draws: which ones hangs on the row, the
-    place and the seed, not on the batch. "exact": for every place and class a function; together they have the curvature exactly.
+
+def by_labels(objective: Losses, model: torch.nn.Module, batch: Any, labels: str, seed: int) -> Iterator[Pass]:
+    """Passes of the model over a batch, which give scores and the gradient at them that its curvature is made of.
+
+    "empirical": that of the loss, by the data's labels. "sampled": by labels that the model draws: which ones hangs on the row, the place
+    and the seed, not on the batch. "exact": for every place and class one; together they have the curvature exactly.
     """
-    by_outputs = partial(_by_outputs, objective, model, batch)
+    with_gradient = partial(_with_gradient, objective, model, batch)
     if labels == "empirical":
-        yield lambda: objective.token_losses(model, batch).sum()
+        yield partial(with_gradient, _of_loss)
     elif labels == "sampled":
-        yield partial(by_outputs, partial(_drawn, names=row_names(batch), seed=seed))
+        yield partial(with_gradient, partial(_drawn, names=row_names(batch), seed=seed))
     elif labels == "exact":
         with torch.no_grad():
             outputs, _ = objective.outputs(model, batch)
         for place in range(outputs.shape[1]):
             for number in range(outputs.shape[2]):
-                yield partial(by_outputs, partial(_root, place=place, number=number))
+                yield partial(with_gradient, partial(_root, place=place, number=number))
     else:
         raise InputError(f"curvature.labels={labels!r}: must be one of {', '.join(LABELS)}")
 
 
-def _by_outputs(objective: Losses, model: torch.nn.Module, batch: Any, at_outputs: AtOutputs) -> torch.Tensor:
-    """A scalar whose gradient at the model's outputs is `at_outputs(outputs, labels)`."""
+def _with_gradient(objective: Losses, model: torch.nn.Module, batch: Any, at_outputs: AtOutputs) -> tuple[torch.Tensor, torch.Tensor]:
     outputs, labels = objective.outputs(model, batch)
-    return (outputs * at_outputs(outputs.detach(), labels)).sum()
+    return outputs, at_outputs(outputs.detach(), labels).to(outputs.dtype)
+
+
+def _of_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Of the summed loss: p less the label's class, or how far numbers are off."""
+    if labels.is_floating_point():
+        return wide(outputs) - labels[..., None]
+    return _less_class(wide(outputs).softmax(-1), labels.clamp_min(0), labels)
+
+
+def _less_class(p: torch.Tensor, which: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """p less the class `which` (batch, time), in place; 0 where there is no label."""
+    p.scatter_add_(-1, which[..., None], p.new_full((), -1.0).expand(*which.shape, 1))
+    if bool((unknown := labels == IGNORE).any()):
+        p.masked_fill_(unknown[..., None], 0.0)
+    return p
 
 
 def _drawn(outputs: torch.Tensor, labels: torch.Tensor, names: torch.Tensor, seed: int) -> torch.Tensor:
-    """The gradient (batch, time, class) of the loss by drawn labels: p less the drawn class, or normal noise for numbers."""
+    """Of the summed loss by drawn labels; of numbers, normal noise."""
     luck = _luck(names, labels.shape[1], seed)
     if labels.is_floating_point():
         noise: torch.Tensor = torch.special.ndtri(luck.clamp(1e-12, 1 - 1e-12))[..., None]
         return noise.to(outputs)
     p = wide(outputs).softmax(-1)
     drawn = torch.searchsorted(p.cumsum(-1), luck[..., None].to(p.dtype)).clamp_max(p.shape[-1] - 1)
-    p.scatter_add_(-1, drawn, p.new_full((), -1.0).expand(drawn.shape))
-    return (p * (labels != IGNORE)[..., None]).to(outputs.dtype)
+    return _less_class(p, drawn[..., 0], labels)
 
 
 def _root(outputs: torch.Tensor, labels: torch.Tensor, place: int, number: int) -> torch.Tensor:
