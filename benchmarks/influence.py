@@ -28,7 +28,7 @@ from dsel.data.installed_docs import InstalledDocs
 from dsel.functional.blocks import gather_blocks, num_blocks
 from dsel.functional.curvature import TrainingLoss, Vectors
 from dsel.functional.ghost import Tape
-from dsel.functional.gradient_products import GradientProducts, example_gradients
+from dsel.functional.gradient_products import GradientProducts, example_gradients, projected_gradients
 from dsel.functional.kronecker import Kronecker, fit_factors
 from dsel.functional.output_gradients import to_outputs
 from dsel.functional.peak_memory import peak_mb
@@ -52,7 +52,7 @@ class Size:
     context: int = 128
     examples: int = 500
     queries: int = 10
-    many: int = 100
+    many: int = 1000
     steps: int = 150
     batch: int = 32
     documents: int = 3000
@@ -100,8 +100,11 @@ def forward_backward(model: torch.nn.Module, batches: list[torch.Tensor], names:
 
 def gradients(model: torch.nn.Module, queries: torch.Tensor, names: list[str]) -> Vectors:
     """Of each query's summed loss."""
-    parts = [example_gradients(model, OBJECTIVE, batch, names) for batch in queries.split(32)]
-    return {name: torch.cat([part[name] for part in parts]) for name in names}
+    found = {name: torch.empty(len(queries), *p.shape) for name, p in model.named_parameters() if name in names}
+    for first in range(0, len(queries), 32):
+        for name, part in example_gradients(model, OBJECTIVE, queries[first : first + 32], names).items():
+            found[name][first : first + 32] = part
+    return found
 
 
 def scores(model: torch.nn.Module, batches: list[torch.Tensor], products: GradientProducts) -> np.ndarray[Any, Any]:
@@ -114,9 +117,12 @@ def ours(model: torch.nn.Module, batches: list[torch.Tensor], layers: list[Track
     return Kronecker(fit_factors(TrainingLoss(model, OBJECTIVE, batches), layers, labels, 0), lambda name, mean: 0.1 * mean)
 
 
-def small(model: torch.nn.Module, queries: torch.Tensor, names: list[str], inverse: Kronecker, rank: int) -> GradientProducts:
+def small(model: torch.nn.Module, queries: torch.Tensor, inverse: Kronecker, rank: int) -> GradientProducts:
     """Preconditioned queries at low rank."""
-    return GradientProducts(inverse.solve_low_rank(gradients(model, queries, names), rank))
+    few = inverse.leading(rank)
+    parts = [projected_gradients(model, OBJECTIVE, batch, few.bases) for batch in queries.split(32)]
+    cores = {name: torch.cat([part[name] for part in parts]) for name in few.bases}
+    return GradientProducts(few.low_rank(few.solve_turned(cores)))
 
 
 def correlation(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
@@ -148,7 +154,7 @@ def compare(size: Size, rounds: int, ranks: list[int]) -> dict[str, float]:
             vectors = note(f"precondition_{side}", lambda some=some, inverse=inverse: inverse.solve(gradients(model, some, names)))  # type: ignore[misc]
             exact[side] = note(f"scores_{side}", partial(scores, model, batches, GradientProducts(vectors)))
             for rank in ranks:
-                products = note(f"precondition_{side}_{rank}", partial(small, model, some, names, inverse, rank))
+                products = note(f"precondition_{side}_{rank}", partial(small, model, some, inverse, rank))
                 near = note(f"scores_{side}_{rank}", partial(scores, model, batches, products))
                 best[f"correlation_{side}_{rank}"] = correlation(near, exact[side])
     for _ in range(rounds):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dsel.functional.curvature import TrainingLoss, Vectors
     from dsel.functional.gradient_products import GradientProducts
+    from dsel.functional.low_rank import Bases
     from dsel.functional.projection import Projection
     from dsel.protocol import Objective
 
@@ -50,17 +51,28 @@ class Reading:
     def gradients(self, model: torch.nn.Module, pool: Pool, names: list[str]) -> Vectors:
         """Of each unit's mean token loss, by these parameters (unit, *shape). Errors: a unit without a token to predict; a gradient that is
         not finite."""
-        import torch
-
         from dsel.functional.gradient_products import example_gradients
 
         parameters = dict(model.named_parameters())
-        found = {name: torch.zeros(len(pool), *parameters[name].shape, device=parameters[name].device) for name in names}
+        found = {name: parameters[name].new_zeros(len(pool), *parameters[name].shape, requires_grad=False) for name in names}
+        return self._mean_gradients(model, pool, found, lambda batch: example_gradients(model, self.objective, batch, names))
+
+    def projected_gradients(self, model: torch.nn.Module, pool: Pool, bases: Mapping[str, Bases]) -> Vectors:
+        """The same along directions of linear layers, by their weights (unit, rows, columns)."""
+        from dsel.functional.gradient_products import projected_gradients
+
+        found = {name: own.outputs.new_zeros(len(pool), own.outputs.shape[1], own.inputs.shape[1]) for name, own in bases.items()}
+        return self._mean_gradients(model, pool, found, lambda batch: projected_gradients(model, self.objective, batch, bases))
+
+    def _mean_gradients(self, model: torch.nn.Module, pool: Pool, found: Vectors, of_rows: Callable[[Any], Vectors]) -> Vectors:
+        """Into `found` (unit, ...), from gradients of the rows of a batch."""
+        import torch
+
         counts = torch.zeros(len(pool), device=next(model.parameters()).device)
         for unit, batch in self.rows(model, pool.table):
             which = torch.from_numpy(unit).to(counts.device)
             counts.index_add_(0, which, self.objective.predicted(batch).sum(1).to(counts))
-            for name, part in example_gradients(model, self.objective, batch, names).items():
+            for name, part in of_rows(batch).items():
                 found[name].index_add_(0, which, part.to(found[name]))
         refuse(pool, (counts == 0).cpu().numpy(), "it has no token that is predicted; give longer queries")
         for value in found.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from dsel.error import InputError
-from dsel.functional.gradient_products import GradientProducts
 from dsel.functional.inverse_curvature import InverseCurvature, Report
 from dsel.functional.kronecker import Kronecker
 from dsel.pool import Pool
@@ -55,11 +53,8 @@ def load_vectors(folder: Path, device: torch.device, where: str, scale: float) -
     return {name: value.to(device) * scale for name, value in load_file(folder / VECTORS).items()}
 
 
-def low_rank_products(vectors: Vectors, fit: Callable[[], InverseCurvature], rank: int | None) -> GradientProducts:
-    """Products with the vectors, which the inverse that `fit` gives has solved: whole, or at low rank. Errors: it has no factors."""
-    if rank is None:
-        return GradientProducts(vectors)
-    inverse = fit()
+def leading(inverse: InverseCurvature, rank: int, solved: Vectors | None = None) -> Kronecker:
+    """The part of it that low rank goes by, for vectors that are `solved` or for any. Errors: it has no factors."""
     if not isinstance(inverse, Kronecker):
         raise InputError(f"scorer.rank={rank}: low rank goes by the factors of curvature=ekfac; set that, or scorer.rank=null")
-    return GradientProducts(inverse.at_low_rank(vectors, rank))
+    return inverse.leading(rank, solved)

@@ -13,7 +13,7 @@ from dsel.functional.curvature import Vectors
 from dsel.functional.ghost import Tape
 from dsel.functional.ghost_calls import Call
 from dsel.functional.ghost_factors import Factors
-from dsel.functional.low_rank import LowRank
+from dsel.functional.low_rank import Bases, LowRank
 from dsel.functional.output_gradients import to_outputs
 from dsel.functional.tracked import only_trained
 
@@ -43,7 +43,7 @@ class GradientProducts:
         """One of the vectors, by parameter."""
         found: dict[str, torch.Tensor] = {}
         for name, value in self.vectors.items():
-            found |= value.whole(number, name) if isinstance(value, LowRank) else {name: value[number]}
+            found |= value.bases.whole(value.core[number], name) if isinstance(value, LowRank) else {name: value[number]}
         return found
 
     def _products(self, name: str, call: Call, own: str) -> torch.Tensor:
@@ -78,3 +78,17 @@ def example_gradients(model: torch.nn.Module, objective: Losses, batch: Any, nam
     count = len(objective.predicted(batch))
     missing = {name: p for name, p in trainable(model, names).items() if name not in found}
     return found | {name: torch.zeros_like(p).expand(count, *p.shape) for name, p in missing.items()}
+
+
+def projected_gradients(model: torch.nn.Module, objective: Losses, batch: Any, bases: Mapping[str, Bases]) -> dict[str, torch.Tensor]:
+    """The gradient of each example's summed loss along these directions of layers, by their weights (example, rows, columns); the gradient
+    itself is not made."""
+    with torch.enable_grad(), only_trained(model, bases), Tape(model) as tape:
+        tape.begin(len(objective.predicted(batch)))
+        tape.backward(*to_outputs(objective, model, batch))
+    found: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for name, uses in tape.batches[0].by_parameter(None).items():
+            parts = [replace(call, names={own: name}).parts()[own] for call, own in uses]
+            found[name] = torch.stack([bases[name].project(part) for part in parts if isinstance(part, Factors)]).sum(0)
+    return found

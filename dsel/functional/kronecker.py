@@ -14,13 +14,12 @@ from dsel.functional.curvature import TrainingLoss, Vectors
 from dsel.functional.ghost import Tape
 from dsel.functional.ghost_calls import Call
 from dsel.functional.inverse_curvature import Report
-from dsel.functional.low_rank import LowRank, mixtures, shared
+from dsel.functional.low_rank import Bases, LowRank
 from dsel.functional.output_gradients import by_labels
 from dsel.functional.tracked import Tracked, only_trained
 
 Damp = Callable[[str, float], float]
 """From a weight's name and the mean of its eigenvalues to what is added to each."""
-FLOOR = 1e-6  # of the largest eigenvalue: directions in which gradients hardly vary
 PANEL = 128  # columns
 PARTS = ("outputs", "inputs", "values", "output_values", "input_values")
 
@@ -40,25 +39,23 @@ class Factors:
 
     def turned(self, matrices: torch.Tensor) -> torch.Tensor:
         """Matrices (vector, out, in) in the eigenbasis."""
-        return self.outputs.T @ matrices @ self.inputs
+        return self.outputs.T @ (matrices @ self.inputs)
 
     def back(self, matrices: torch.Tensor) -> torch.Tensor:
         """The reverse."""
         return self.outputs @ matrices @ self.inputs.T
 
-    def scales(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """How large gradients are by each row (out,) and column (in,) of the eigenbasis."""
-        b, a = (values.clamp_min(FLOOR * float(values.max())).sqrt() for values in (self.output_values, self.input_values))
-        return b, a
+    def block(self, rows: torch.Tensor, columns: torch.Tensor) -> Factors:
+        """What there is of these directions of outputs and inputs, by number."""
+        outputs, inputs, values = self.outputs[:, rows], self.inputs[:, columns], self.values[rows][:, columns]
+        return Factors(self.layer, outputs, inputs, values, self.output_values[rows], self.input_values[columns])
 
-    def low_rank(self, turned: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> LowRank:
-        """Matrices (vector, out, in) in the eigenbasis by these `rows` (out, some) and `columns` (in, some), which are as gradients see
-        them: in a metric of the roots of the covariances."""
-        (b, a), bias = self.scales(), self.layer.bias
-        core = (rows * b[:, None]).T @ (turned @ (columns * a[:, None]))
-        outputs, inputs = self.outputs @ (rows / b[:, None]), self.inputs @ (columns / a[:, None])
-        constant = None if bias is None else inputs[-1]
-        return LowRank(outputs, core, inputs if bias is None else inputs[:-1], constant, bias, self.layer.is_transposed)
+    @property
+    def bases(self) -> Bases:
+        """The eigenbasis."""
+        if self.layer.bias is None:
+            return Bases(self.outputs, self.inputs, None, None, self.layer.is_transposed)
+        return Bases(self.outputs, self.inputs[:-1], self.inputs[-1], self.layer.bias, self.layer.is_transposed)
 
 
 @dataclass
@@ -78,41 +75,52 @@ class Kronecker:
         """Exact, of this curvature. Errors: vectors of parameters that it is not of."""
         if strange := [name for name in vectors if name not in self.names]:
             raise InputError(f"curvature=ekfac: {strange[0]} ({len(strange)} such parameters) is not of a linear layer that is tracked")
-        found: Vectors = {}
+        solved, found = self.solve_turned(self.turned(vectors)), Vectors()
         for factors in self.factors:
-            found |= factors.layer.split(factors.back(self._solved(factors, factors.layer.join(vectors))))
-        self.reports.append(Report("a Kronecker product"))
+            found |= factors.layer.split(factors.back(solved[factors.layer.weight]))
         return found
 
-    def solve_low_rank(self, vectors: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor | LowRank]:
-        """As `solve`, at low rank: without a way back from the eigenbasis."""
-        return self._at_low_rank(vectors, rank, self._solved)
-
-    def at_low_rank(self, vectors: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor | LowRank]:
-        """Vectors by the rows and columns of each layer in which most of all of them lies, measured as gradients see them; `rank` of them a
-        side, on average over layers. Layers with which that is no less work stay whole."""
-        return self._at_low_rank(vectors, rank, Factors.turned)
-
-    def _at_low_rank(
-        self, vectors: Mapping[str, torch.Tensor], rank: int, turn: Callable[[Factors, torch.Tensor], torch.Tensor]
-    ) -> dict[str, torch.Tensor | LowRank]:
-        found: dict[str, torch.Tensor | LowRank] = {}
-        few, seen = mixtures(vectors), []
+    def leading(self, rank: int, solved: Mapping[str, torch.Tensor] | None = None) -> Kronecker:
+        """The part of the inverse through which most of scores passes: of each layer the directions of outputs and of inputs along which
+        squares of the `solved` vectors (None: of gradients like the training data's, preconditioned) times squared gradients are largest.
+        Layers and sides share a threshold: `rank` is the number of directions that a side has on average. Gradients vary along fewer inputs
+        than outputs, and in some layers more."""
+        sides = []
         for factors in self.factors:
-            b, a = factors.scales()
-            seen.append(turn(factors, factors.layer.join(few)) * b[:, None] * a)
-        for factors, (rows, columns) in zip(self.factors, shared(seen, rank), strict=True):
-            turned, shape = turn(factors, factors.layer.join(vectors)), (len(rows), len(columns))
-            num_rows, num_columns = rows.shape[1], columns.shape[1]
-            if shape[0] * num_rows + shape[1] * num_columns + num_rows * num_columns < shape[0] * shape[1]:
-                found[factors.layer.weight] = factors.low_rank(turned, rows, columns)
+            if solved is None:
+                squares = factors.values / (factors.values + self.damping(factors)).square()
             else:
-                found |= factors.layer.split(factors.back(turned))
-        return found
+                squares = factors.turned(factors.layer.join(solved)).square().sum(0)
+            energy = squares * torch.outer(factors.output_values, factors.input_values)
+            sides += [energy.sum(1), energy.sum(0)]
+        ordered = torch.cat(sides).sort(descending=True).values
+        least = ordered[min(rank * len(sides), len(ordered)) - 1]
+        kept = [torch.nonzero(side >= torch.minimum(least, side.max())).flatten() for side in sides]  # of each one at least
+        blocks = [factors.block(*pair) for factors, pair in zip(self.factors, zip(kept[::2], kept[1::2], strict=True), strict=True)]
+        damping = {factors.layer.weight: self.damping(factors) for factors in self.factors}
+        return Kronecker(blocks, lambda name, _: damping[name])
 
-    def _solved(self, factors: Factors, matrices: torch.Tensor) -> torch.Tensor:
-        """The inverse times matrices (vector, out, in), in the eigenbasis."""
-        return factors.turned(matrices) / (factors.values + self.damping(factors))
+    @property
+    def bases(self) -> dict[str, Bases]:
+        """The eigenbases by the layers' weights: after `leading`, of few directions."""
+        return {factors.layer.weight: factors.bases for factors in self.factors}
+
+    def low_rank(self, cores: Mapping[str, torch.Tensor]) -> dict[str, LowRank]:
+        """Vectors from what they are along the eigenbases (vector, rows, columns)."""
+        return {name: LowRank(bases, cores[name]) for name, bases in self.bases.items()}
+
+    def at_low_rank(self, vectors: Mapping[str, torch.Tensor]) -> dict[str, LowRank]:
+        """What there is of vectors along the eigenbases."""
+        return self.low_rank(self.turned(vectors))
+
+    def turned(self, vectors: Mapping[str, torch.Tensor]) -> Vectors:
+        """Vectors along the eigenbases (vector, rows, columns), by the layers' weights."""
+        return {factors.layer.weight: factors.turned(factors.layer.join(vectors)) for factors in self.factors}
+
+    def solve_turned(self, cores: Mapping[str, torch.Tensor]) -> Vectors:
+        """As `solve`, of vectors along the eigenbases, which they stay along."""
+        self.reports.append(Report("a Kronecker product"))
+        return {each.layer.weight: cores[each.layer.weight] / (each.values + self.damping(each)) for each in self.factors}
 
     def times(self, vectors: Mapping[str, torch.Tensor]) -> Vectors:
         """The damped curvature itself."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsel.attribution import GradientScore, Reading, mean_of
 from dsel.context import Context
 from dsel.pool import TOKENS, Pool
-from dsel.preconditioned import check_options, load_vectors, low_rank_products, save_vectors, some_of
+from dsel.preconditioned import check_options, leading, load_vectors, save_vectors, some_of
 from dsel.protocol import Curvature, FittedScore
+
+if TYPE_CHECKING:
+    from dsel.functional.curvature import Vectors
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class Influence:
 
     `each`: a column for every unit of the target, else their mean. `per_token`: of z's mean token loss, as if it had one token; else of
     their sum. `parameters`: only those in whose names the regular expression is found. The curvature is that of `sample` units of the
-    source. `rank`: candidates meet the preconditioned queries by so many rows and columns of each matrix.
+    source. `rank`: candidates meet the queries along so many directions of each matrix's rows and columns, on average, which makes many
+    queries cheap (see `Kronecker.leading`).
     """
 
     curvature: Curvature
@@ -41,6 +47,7 @@ class Influence:
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Precondition the target's gradients, or find them on disk."""
+        from dsel.functional.gradient_products import GradientProducts
         from dsel.functional.gradients import unfreeze
         from dsel.functional.tracked import only_trained, tracked_names
 
@@ -55,14 +62,20 @@ class Influence:
             fit = cache(lambda: self.curvature.fit(loss, names, {}, context.seed, partial(context.keep, base)))
 
             def write(place: Path) -> None:
-                queries, inverse = reading.gradients(model, target, names), fit()
-                save_vectors(inverse.solve(queries if self.each else mean_of(queries)), inverse.reports, place)
+                solve: Callable[[Vectors], Vectors]
+                if self.rank is None:
+                    queries, inverse = reading.gradients(model, target, names), fit()
+                    solve = inverse.solve
+                else:
+                    inverse = few = leading(fit(), self.rank)
+                    queries, solve = reading.projected_gradients(model, target, few.bases), few.solve_turned
+                save_vectors(solve(queries if self.each else mean_of(queries)), inverse.reports, place)
 
-            options = (target.fingerprint, self.each, repr(self.curvature), names)
+            options = (target.fingerprint, self.each, repr(self.curvature), self.rank, names)
             folder = context.keep(base, "preconditioned", options, write)
             scale = len(sample) / (loss.num_tokens * len(source))
             vectors = load_vectors(folder, next(model.parameters()).device, "scorer influence", scale)
-            products = low_rank_products(vectors, fit, self.rank)
+            products = GradientProducts(vectors if self.rank is None else leading(fit(), self.rank).low_rank(vectors))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names)
         columns = len(target) if self.each else 1

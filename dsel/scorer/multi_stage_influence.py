@@ -12,7 +12,7 @@ from dsel.attribution import GradientScore, Reading, mean_of
 from dsel.context import Context
 from dsel.error import InputError
 from dsel.pool import TOKENS, Pool
-from dsel.preconditioned import check_options, load_vectors, low_rank_products, save_vectors, some_of
+from dsel.preconditioned import check_options, leading, load_vectors, save_vectors, some_of
 from dsel.protocol import Curvature, FittedScore
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class MultiStageInfluence:
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Precondition the target's gradients through both phases, or find them on disk."""
+        from dsel.functional.gradient_products import GradientProducts
         from dsel.functional.tracked import only_trained
         from dsel.functional.two_phase import TwoPhases
 
@@ -104,7 +105,7 @@ class MultiStageInfluence:
                 after, losses[1], samples[1], fits[0])  # fmt: skip
             scale = len(sample) / (loss.num_tokens * len(source))
             vectors = load_vectors(folder / self.of, next(model.parameters()).device, "scorer multi_stage_influence", scale)
-            products = low_rank_products(vectors, fit, self.rank)
+            products = GradientProducts(vectors if self.rank is None else leading(fit(), self.rank, vectors).at_low_rank(vectors))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in vectors)
         columns = len(target) if self.each else 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -9,10 +11,9 @@ from two_phase_toy import Points, Pointwise, Toy
 
 from dsel.error import InputError
 from dsel.functional.curvature import TrainingLoss, Vectors
-from dsel.functional.gradient_products import GradientProducts, example_gradients
+from dsel.functional.gradient_products import GradientProducts, example_gradients, projected_gradients
 from dsel.functional.inverse_curvature import Dense
 from dsel.functional.kronecker import Factors, Kronecker, fit_factors
-from dsel.functional.low_rank import LowRank
 from dsel.functional.tracked import Tracked, only_trained, tracked_layers
 from dsel.objective.language_modeling import LanguageModeling
 
@@ -209,24 +210,45 @@ def test_full_rank_is_exact_and_less_is_close_where_data_are(pattern: str) -> No
     model, objective, batch = gpt2(n_embd=16), LanguageModeling(), tokens(30, 9)
     loss, (layers, _) = TrainingLoss(model, objective, [batch]), tracked_layers(model, pattern)
     inverse = Kronecker(fit_factors(loss, layers, "empirical", 0), lambda n, m: 0.1 * m)
-    queries = example_gradients(model, objective, tokens(4, 9, 7), inverse.names)
+    asked = tokens(4, 9, 7)
+    queries = example_gradients(model, objective, asked, inverse.names)
     exact = GradientProducts(inverse.solve(queries))(model, objective, batch)
-    full = inverse.solve_low_rank(queries, 64)
-    assert not any(isinstance(value, LowRank) for value in full.values())
-    torch.testing.assert_close(GradientProducts(full)(model, objective, batch), exact, rtol=1e-8, atol=1e-10)
-    errors = []
-    for rank in (2, 4, 7):
-        few = inverse.solve_low_rank(queries, rank)
-        assert any(isinstance(value, LowRank) for value in few.values())
-        near = GradientProducts(few)(model, objective, batch)
-        again = GradientProducts(inverse.at_low_rank(inverse.solve(queries), rank))(model, objective, batch)
+    errors, best = [], []
+    for rank in (4, 8, 12, 64):
+        few = inverse.leading(rank)
+        assert all(len(each.layer.names) == 2 and each.values.numel() for each in few.factors)
+        held = few.low_rank(few.solve_turned(projected_gradients(model, objective, asked, few.bases)))
+        near = GradientProducts(held)(model, objective, batch)
+        again = GradientProducts(few.at_low_rank(inverse.solve(queries)))(model, objective, batch)
         torch.testing.assert_close(again, near, rtol=1e-7, atol=1e-9)
-        wholes = [GradientProducts(few).vector(number) for number in range(4)]
+        wholes = [GradientProducts(held).vector(number) for number in range(4)]
         stacked = {name: torch.stack([whole[name] for whole in wholes]) for name in inverse.names}
         torch.testing.assert_close(GradientProducts(stacked)(model, objective, batch), near, rtol=1e-7, atol=1e-9)
+        measured = inverse.leading(rank, inverse.solve(queries))
+        own = GradientProducts(measured.at_low_rank(inverse.solve(queries)))(model, objective, batch)
+        best.append(float((own - exact).norm() / exact.norm()))
+        solved = few.solve(queries)  # the same without projected gradients
+        torch.testing.assert_close(flat(solved, inverse.names), flat(stacked, inverse.names), rtol=1e-7, atol=1e-9)
         errors.append(float((near - exact).norm() / exact.norm()))
-    assert errors[0] > errors[1] > errors[2]
-    assert correlation(near, exact) > 0.85  # of random weights and tokens, which have no structure
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    assert best[0] > best[1] > best[2] > best[3]
+    assert max(errors[3], best[3]) < 1e-10
+
+
+def test_directions_are_shared_out_over_layers() -> None:
+    """Where some layers' gradients are a hundred times those of others, they get the directions; none is left without one."""
+    model = gpt2(n_embd=16)
+    loss, (layers, _) = TrainingLoss(model, LanguageModeling(), [tokens(30, 9)]), tracked_layers(model, "mlp")
+    factors = fit_factors(loss, layers, "empirical", 0)
+    large = [
+        replace(each, values=each.values * (1e4 if number == 0 else 1.0), output_values=each.output_values * (1e4 if number == 0 else 1.0))
+        for number, each in enumerate(factors)
+    ]
+    sizes = [tuple(each.values.shape) for each in Kronecker(large, lambda n, m: 1e-3).leading(3).factors]
+    plain = [tuple(each.values.shape) for each in Kronecker(factors, lambda n, m: 1e-3).leading(3).factors]
+    assert sizes[0] > plain[0]
+    assert all(min(size) >= 1 for size in sizes)
+    assert 3 * 2 * len(plain) <= sum(sum(size) for size in plain) <= 3 * 2 * len(plain) + 2 * len(plain)  # that one, for each
 
 
 def test_a_model_without_linear_layers_is_an_error() -> None:
