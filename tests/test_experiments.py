@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from command import TINY, TINY_CDS, Answer, dsel, spawn
 from made_up_corpus import write_files, write_jsonl
+from ranking_lab import RULES, TUNING, save_encoder, write_tasks
 
 from dsel import cli
 
 MASKS = ("examples", "loss", "plain", "random", "tokens")
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml") if path.stem not in ("select", "attribute"))
+RANKINGS = {"esm": ["task_scorer=random_order,esm_logme"], "rank_tasks": [], "task_transfer": []}
+EXPERIMENTS = [name for name in EXPERIMENTS if name not in RANKINGS]
 PHASES = [f"phases.{name}.every=2" for name in ("pretrain", "continue", "finetune")]
 WRITTEN = ["data.num_source=150", "data.num_target=60"]  # by the data module itself
 DECODER = [
@@ -146,6 +149,26 @@ def test_a_sweep_leaves_results_and_a_report(name: str, tmp_path: Path) -> None:
     pretrained = list((tmp_path / "artifacts").glob("pretrain-*"))
     none = name.startswith(("loss_masking", "gradex"))
     assert len(pretrained) == (2 if name in ("selection_timing", "target_overlap") else 0 if none else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RANKINGS)
+def test_rankings_of_tasks(name: str, tmp_path: Path) -> None:
+    encoder, sources = save_encoder(tmp_path / "bert"), write_tasks(tmp_path / "sources", {rule: (rule, 40) for rule in RULES})
+    goals = write_tasks(tmp_path / "goals", {"goal": ("colour", 60), "weight": ("length", 60)}, 20)
+    files = [f"source={sources}", f"target=[{goals / 'goal.jsonl'},{goals / 'weight.jsonl'}]"]
+    files = [f"sources={sources}", f"target={goals / 'goal.jsonl'}"] if name == "rank_tasks" else ["data=labelled_tasks", *files]
+    small = ["encoder=published", f"encoder.path={encoder}", "encoder.pooling=mean", "encoder.context=12", *TUNING]
+    answer = dsel(f"experiment={name}", *files, *small, "seed=0", *RANKINGS[name], "+hydra.callbacks.report.images=false", outputs=tmp_path)
+    assert (answer.code, answer.err) == (0, "")
+    cells = results(tmp_path)
+    wanted = {"esm": {"regret_1", "ndcg"}, "rank_tasks": {"ms_per_source"}, "task_transfer": {"transfer_best"}}[name]
+    assert len(cells) == (2 if name == "esm" else 1)
+    assert all(set(cell["metrics"]) >= wanted for cell in cells)  # type: ignore[call-overload]
+    if name == "rank_tasks":
+        assert all(rule in answer.out for rule in RULES)  # the table
+    else:
+        assert (tmp_path / "runs" / name / "report.html").exists()
 
 
 @pytest.mark.slow
