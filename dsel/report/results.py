@@ -202,7 +202,7 @@ def _series(cells: list[Cell], x: str | None) -> dict[str, str]:
     names = {}
     for cell in cells:
         keys = sorted(key for key in cell.overrides.keys() - told if len(values[base[cell.folder], key]) > 1)
-        extra = [f"{key.rpartition('.')[2]}={spell(key, cell.overrides[key])}" for key in keys]
+        extra = [f"{key.rpartition('.')[2]}={spell(key, cell.overrides[key]) or 'null'}" for key in keys]
         names[cell.folder] = ", ".join([base[cell.folder], *extra])
     return names
 
