@@ -34,7 +34,8 @@ class AdamStep:
         """(b1 m + (1 - b1) g) / sqrt(b2 v + (1 - b2) g^2 + eps), without correction of the bias, as released."""
         mean, square = (each.to(gradients) for each in self.moments[name])
         first, second = self.betas
-        return (first * mean + (1 - first) * gradients) / (second * square + (1 - second) * gradients**2 + self.eps).sqrt()
+        scale = (second * square + self.eps).addcmul(gradients, gradients, value=1 - second).sqrt_()  # few passes: rows are large
+        return (first * mean).add(gradients, alpha=1 - first).div_(scale)
 
 
 @dataclass(frozen=True)
