@@ -251,7 +251,7 @@ def main() -> None:
     quick = Size(32, 2, context=32, examples=40, queries=3, many=6, steps=10, documents=200)
     sizes = [quick] if given.quick else [Size()]
     if given.curve:
-        sizes = [Size(64, 2), Size(128, 4), Size(256, 6), Size(384, 8)]
+        sizes = [Size(dim, layers, examples=100, many=50) for dim, layers in ((64, 2), (128, 4), (256, 6), (384, 8))]
     ranks = [4] if given.quick else [16, 32, 48]
     for size in sizes:
         rows = table(compare(size, 1 if given.quick else given.rounds, ranks), ranks)

@@ -186,6 +186,19 @@ def test_the_table_over_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_removals_from_a_classifier(tmp_path: Path) -> None:
+    """A hundredth of a document is taken away: what the Hessian says is then what becomes of the loss."""
+    script = Path(__file__).parent.parent / "experiments" / "influence_retraining" / "classifier.py"
+    command = [sys.executable, str(script), "--seeds=1", "--removed=6", "--per-class=12", "--queries=3", "--share=0.01"]
+    done = subprocess.run([*command, f"--json={tmp_path / 'found.json'}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    exact = [each for each in found if each["method"] == "Hessian, explicit"]
+    assert len(exact) == 2
+    assert all(each["pearson"] > 0.99 and abs(each["slope"] - 1) < 0.1 for each in exact), exact
+
+
+@pytest.mark.slow
 def test_the_table_over_kinds_of_noise(tmp_path: Path) -> None:
     sweep("loss_masking_noise", tmp_path, "arm=no_mask,mask_random", "noise.rate=0.5", "noise.kind=copy")
     folder = tmp_path / "runs" / "loss_masking_noise"
