@@ -150,6 +150,11 @@ class WeightedSum:
     parts: tuple[GradientScore, ...]
     weights: tuple[float, ...]
 
+    @property
+    def num_passes(self) -> float:
+        """Over the pool, in forward passes: of each part forward, backward, and each unit's own gradient."""
+        return 3.0 * len(self.parts)
+
     def __call__(self, batch: pa.Table) -> Values:
         """Scores (unit, vector)."""
         found: Values = sum(weight * part(batch) for part, weight in zip(self.parts, self.weights, strict=True))  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from dsel.attribution import GradientScore
 from dsel.context import World
 from dsel.error import InputError
 from dsel.phase.queries import Asking
-from dsel.phase.score import SHARD_SIZE, columns_read, make_context, map_pool
+from dsel.phase.score import SHARD_SIZE, columns_read, make_context, map_pool, passes_of
 from dsel.phase.train import Train
 from dsel.pool import DOMAIN, ID, ROW, SRC, TEXT, Pool
 from dsel.protocol import FittedScore, Scorer
@@ -70,7 +70,7 @@ class Attribute(Asking):
         pq.write_table(describe(queries, state, world), folder / QUERIES)
         if self.group is not None and self.group in pool.table.column_names:
             pq.write_table(_groups(values, pool, self.group), folder / GROUPS)
-        return {"scored_documents": len(pool), "scoring_passes": float(getattr(self.scorer, "num_passes", 0.0))}
+        return {"scored_documents": len(pool), "scoring_passes": passes_of(self.scorer, fitted)}
 
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state as it is: what was found stands in the folder."""

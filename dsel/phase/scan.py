@@ -19,7 +19,7 @@ from dsel.artifact import Store, fingerprint, hash_code, hash_module, read_recor
 from dsel.context import World
 from dsel.error import InputError
 from dsel.functional.hashing import hash_texts
-from dsel.phase.score import Scoring, make_context
+from dsel.phase.score import Scoring, make_context, passes_of
 from dsel.pool import DOMAIN, ID, PLANTED, ROW, TEXT, TOKENS, write_table
 from dsel.protocol import FittedScore, Stream
 from dsel.sieve import fill_ids
@@ -58,8 +58,7 @@ class Scan(Scoring):
         pieces = world.stream.pieces
         found = list(world.executor.map(work, pieces, [piece.num_bytes for piece in pieces], world.name, "bytes"))
         (folder / INDEX).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        passes = float(getattr(self.scorer, "num_passes", 0.0))
-        return {"scoring_passes": passes, "scored_documents": sum(piece["documents"] for piece in found)}
+        return {"scoring_passes": passes_of(self.scorer, fitted), "scored_documents": sum(piece["documents"] for piece in found)}
 
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state as it is: the next phase reads the pieces."""

@@ -63,7 +63,7 @@ class Score(Scoring):
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
-        passes = float(getattr(self.scorer, "num_passes", 0.0))
+        passes = passes_of(self.scorer, fitted)
         if not passes:
             return {"scoring_passes": 0.0, "scored_documents": len(source)}
         size = _num_parameters(state)
@@ -73,6 +73,11 @@ class Score(Scoring):
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with the scores."""
         return replace(state, scores=Scores.load(folder))
+
+
+def passes_of(scorer: Scorer, fitted: FittedScore) -> float:
+    """Over the pool, in forward passes: what the fitted score says, where that hangs on what it found, or else the scorer."""
+    return float(getattr(fitted, "num_passes", getattr(scorer, "num_passes", 0.0)))
 
 
 def columns_read(scorer: Scorer, source: Pool, world: World) -> list[str]:

@@ -47,6 +47,11 @@ class AlignedSteps:
     queries: tuple[Floats, ...]
     rates: tuple[float, ...]
 
+    @property
+    def num_passes(self) -> float:
+        """Over the pool, in forward passes."""
+        return Less.num_passes * len(self.steps)
+
     def __call__(self, batch: pa.Table) -> npt.NDArray[np.float32]:
         """Scores (unit, query)."""
         found = np.zeros((batch.num_rows, len(self.queries[0])))
@@ -79,7 +84,7 @@ class Less:
     tokens_per_batch: int = 2048
 
     reads = (TOKENS,)
-    num_passes = 3.0  # forward, backward, and each unit's own gradient, for each snapshot
+    num_passes = 3.0  # forward, backward, and each unit's own gradient; how many snapshots there are the fitted score knows
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Take the target's gradients at each snapshot."""

@@ -26,7 +26,7 @@ class TracIn:
     tokens_per_batch: int = 2048
 
     reads = (TOKENS,)
-    num_passes = 3.0  # forward, backward, and each unit's own gradient, for each snapshot
+    num_passes = 3.0  # forward, backward, and each unit's own gradient; how many snapshots there are the fitted score knows
 
     def fit(self, source: Pool, target: Pool, context: Context) -> FittedScore:
         """Take the target's gradients at each checkpoint."""

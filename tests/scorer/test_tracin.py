@@ -14,8 +14,10 @@ from test_gradient_similarity import Floats, Loops, assert_near, num_predicted, 
 
 from dsel.build import build
 from dsel.error import InputError
+from dsel.phase.score import passes_of
 from dsel.phase.train import Train
 from dsel.scorer.gradient_similarity import GradientSimilarity
+from dsel.scorer.less import Less
 from dsel.scorer.tracin import TracIn
 
 TOTAL, WARMUP, RATE = 7, 2, 1e-2
@@ -72,9 +74,11 @@ def test_without_snapshots_it_is_the_inner_product_at_the_end(early: Lab) -> Non
     assert_near(found, plain, 1e-5)
 
 
-def test_it_costs_a_pass_forward_and_back_for_each_snapshot() -> None:
-    """Not nothing, which is what a scorer says by being silent."""
-    assert getattr(TracIn(), "num_passes", 0.0) >= 3.0
+@pytest.mark.parametrize("scorer", [TracIn(), Less(dim=64)], ids=["tracin", "less"])
+def test_it_costs_a_pass_forward_and_back_for_each_snapshot(early: Lab, scorer: TracIn | Less) -> None:
+    fitted = scorer.fit(early.source, early.target, early.context())
+    assert passes_of(scorer, fitted) == 9.0  # three snapshots
+    assert passes_of(scorer, lambda table: np.zeros((len(table), 1))) == 3.0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
