@@ -261,3 +261,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+register_resolvers()  # also where a cell is sent to another process, which imports this for the sake of its callbacks

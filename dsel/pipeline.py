@@ -17,6 +17,7 @@ from dsel.context import World
 from dsel.error import InputError
 from dsel.finished import CORPUS, TOKENIZER, Finished
 from dsel.pool import Budget
+from dsel.progress import here
 from dsel.protocol import Phase, Stream
 from dsel.state import State
 from dsel.stream import PoolStream
@@ -167,7 +168,7 @@ def _is_read(name: str, phases: Mapping[str, Phase]) -> bool:
 
 
 def _step(phase: Phase, state: State, world: World, store: Store) -> State:
-    name = world.name
+    name = here.phase = world.name
     started, saved = time.monotonic(), store.saved
 
     def work(folder: Path) -> Mapping[str, Any]:

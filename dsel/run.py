@@ -15,6 +15,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from dsel import cli
+from dsel.sweep.attendance import attend
+from dsel.sweep.cells import has_failed_since_launch
 
 if TYPE_CHECKING:
     from dsel.pipeline import Run
@@ -23,11 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dsel")
 stopped: list[Exception] = []  # what ended a single run
 
-cli.register_resolvers()
 
-
-@hydra.main(config_path=str(cli.CONF), config_name="config", version_base="1.3")
-def app(config: DictConfig) -> float | None:
+def cell(config: DictConfig) -> float | None:
     """One cell, in the folder that Hydra made for it. An error is kept for `main`, so that a sweep's other cells go on."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -35,16 +34,23 @@ def app(config: DictConfig) -> float | None:
     runtime = HydraConfig.get()
     overrides = {key: value.strip("'") for key, value in (o.lstrip("+~").split("=", 1) for o in runtime.overrides.task if "=" in o)}
     overrides.pop("experiment", None)
-    folder = Path(runtime.runtime.output_dir)
-    (folder / cli.FAILED).unlink(missing_ok=True)
+    folder, is_sweep = Path(runtime.runtime.output_dir), runtime.mode == RunMode.MULTIRUN
+    if is_sweep and config.fail_fast and has_failed_since_launch(Path(runtime.sweep.dir)):
+        log.info("left out, since another cell failed and fail_fast=true: %s", folder.name)
+        return float("nan")
     try:
-        return run_cell(OmegaConf.to_container(config, resolve=True), folder, overrides)  # type: ignore[arg-type]
+        with attend(folder):
+            (folder / cli.FAILED).unlink(missing_ok=True)
+            return run_cell(OmegaConf.to_container(config, resolve=True), folder, overrides)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001  # whatever it is: main shows it, with its traceback unless it is the user's
-        if runtime.mode == RunMode.MULTIRUN:
+        if is_sweep:
             cli.record_failure(folder, overrides, error)
         else:
             stopped.append(error)
         return float("nan")  # a search takes it for a failed trial
+
+
+app = hydra.main(config_path=str(cli.CONF), config_name="config", version_base="1.3")(cell)
 
 
 def run_cell(config: dict[str, Any], folder: Path, overrides: dict[str, str]) -> float | None:
@@ -133,4 +139,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from importlib import import_module
+
+    import_module("dsel.run").main()  # not this one's: launchers send cells to processes that know `dsel.run` by its name

@@ -1,12 +1,12 @@
 """The drawing of the architecture: which part of dsel may import which. Imports inside functions count; those for types do not.
 
-report          cli, run, pipeline, tracking, result          (the program)
+report ── sweep   cli, run, pipeline, tracking, result          (the program)
                 phase ── training                             (a run's links)
 data   model   scorer   selector   estimator   online   executor   encoder   task_scorer   curvature          (components, side by side)
                 protocol ── context                           (the waist)
 sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective   labelled   base_encoder
 attribution   preconditioned   finished      (values)
-error   artifact   pool   progress   remote   functional      (the ground)
+error   artifact   pool   progress   remote   ray_cluster   functional      (the ground)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 import dsel
 
 PACKAGE = Path(dsel.__file__).parent
-GROUND = {"error", "artifact", "pool", "progress", "remote", "functional"}
+GROUND = {"error", "artifact", "pool", "progress", "remote", "ray_cluster", "functional"}
 VALUES = {
     "sieve", "stream", "corpus", "labelled", "base_encoder", "tokens", "scores", "selection", "subset", "features", "state", "objective",
     "attribution", "preconditioned", "finished",
@@ -37,13 +37,14 @@ MAY_IMPORT = {
     **{component: BELOW | {component} for component in COMPONENTS},
     "training": BELOW | {"training"},
     "phase": BELOW | {"training", "phase"},
-    "report": {"error", "artifact", "functional", "report"},
+    "report": {"error", "artifact", "functional", "sweep"},
+    "sweep": {"error", "artifact", "progress", "report"},
     "build": {"error"},
     "result": {"error", "functional", "state"},
     "cli": {"error"},
     "tracking": {"build", "state"},
     "pipeline": BELOW | {"build"},
-    "run": {"artifact", "build", "cli", "pipeline", "result", "state", "tracking"},
+    "run": {"artifact", "build", "cli", "pipeline", "result", "state", "sweep", "tracking"},
 }
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from itertools import chain
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class InstalledDocs:
         """Docstrings by file, in the order of `files`."""
         workers = self.num_workers or num_cores()
         tasks = [files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)]
-        if min(workers, len(tasks)) < 2:
+        if min(workers, len(tasks)) < 2 or get_start_method(allow_none=True) == "loky":  # a worker of joblib's: it cannot spawn others
             return harvest(files)
         # Spawned, since the parent may hold torch's threads, which a fork would not survive.
         with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:

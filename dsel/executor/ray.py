@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import random
-import secrets
-import signal
-import socket
-import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -26,11 +19,11 @@ from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.progress import progress
 from dsel.protocol import Item, Result
+from dsel.ray_cluster import connect
 from dsel.remote import Node, Packed, Worker, answers, pack, pickled
 
 BLOCKS_PER_WORKER = 64  # at most: a block costs Ray 10 ms of this process's time, so a million pieces go in larger blocks
 RETRIES = 20  # of a block whose worker was lost: seven went by, measured, before Ray had noticed that a whole node was gone
-SECONDS_TO_ANSWER = 5.0
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -73,7 +66,8 @@ class Ray:
         """The results, in the order of the items. The first error, in that order, stops the rest."""
         if not items:
             return
-        self._connect()
+        cpus = self.num_workers * self.cpus_per_worker if self.num_workers else num_cores()
+        connect(self.address, cpus, "executor.address")
         import ray
 
         with _mark(self.artifacts) as marker, progress(label, sum(sizes), unit) as bar:
@@ -146,35 +140,6 @@ class Ray:
             )
         return self.num_workers or int(sum(room))
 
-    def _connect(self) -> None:
-        """Join the cluster, or start one. One that this process has joined already is used as it is."""
-        import ray
-
-        if ray.is_initialized():
-            return
-        logging.getLogger("ray").setLevel(logging.CRITICAL)  # what is fatal is raised; the rest would tear the progress bar
-        quiet: dict[str, Any] = {"logging_level": "ERROR", "configure_logging": False, "log_to_driver": False}
-        own = {"RAY_AUTH_TOKEN": _TOKEN, "RAY_USAGE_STATS_ENABLED": "0"} if self.address is None else {}
-        with _as_before(), _silent():
-            for name, value in {**own, "RAY_BACKEND_LOG_LEVEL": "fatal"}.items():
-                os.environ.setdefault(name, value)
-            if self.address is None:
-                cpus = self.num_workers * self.cpus_per_worker if self.num_workers else num_cores()
-                ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
-                return
-            try:
-                _check_port(self.address)
-                ray.init(self.address, **quiet)
-            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-                why = " ".join(str(error).split())
-                raise InputError(
-                    f"executor.address={self.address}: no Ray cluster that dsel can join ({why}); "
-                    "`ray start --head` starts one, executor.address=null one for this run"
-                ) from error
-
-
-_TOKEN = secrets.token_hex(32)  # of our own clusters, whose ports others can reach; by itself Ray would write one into the home folder
-
 
 @dataclass(frozen=True)
 class Fetch:
@@ -212,38 +177,3 @@ def _mark(folder: str | None) -> Iterator[str | None]:
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path, prefix=".ray-") as file:
         yield file.name
-
-
-@contextmanager
-def _as_before() -> Iterator[None]:
-    """Puts back what `ray.init` changes in this process: Python's random state, the handler of SIGTERM, variables."""
-    state, handler, variables = random.getstate(), signal.getsignal(signal.SIGTERM), dict(os.environ)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-        os.environ.clear()
-        os.environ.update(variables)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps what Ray's compiled parts write at their start off the terminal; what goes wrong there is raised as well."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-
-
-def _check_port(address: str) -> None:
-    """Errors: nobody listens at host:port. Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()

@@ -21,9 +21,12 @@ class Report(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table and where the report is. A report that fails must not lose the sweep: one line says so."""
         from dsel.report.build import FORMATS, build
+        from dsel.report.many import STORE, keep
 
+        folder = Path(config.hydra.sweep.dir)
         try:
-            build(Path(config.hydra.sweep.dir), formats=FORMATS if self.images else ())
+            build(folder, formats=FORMATS if self.images else ())
+            keep(folder, Path(config.paths.outputs) / STORE)
         except (InputError, OSError) as error:
             print(f"report: not written: {error}", file=sys.stderr)
 

@@ -91,7 +91,7 @@ def read_sweep(folder: Path) -> Sweep:
     if not folder.is_dir():
         raise InputError(f"report: no folder {folder}; give the folder of a sweep, which holds its cells' {RESULT} files")
     problems: list[str] = []
-    cells = [cell for path in sorted(folder.rglob(RESULT)) if (cell := _read_cell(path, folder, problems))]
+    cells = [cell for path in sorted(folder.rglob(RESULT)) if (cell := read_cell(path, folder, problems))]
     if not cells:
         told = f" ({len(problems)} could not be read; first: {problems[0]})" if problems else ""
         raise InputError(f"report: no results in {folder}{told}; run the sweep first, or give the folder that holds its cells")
@@ -123,7 +123,8 @@ def read_record(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _read_cell(path: Path, folder: Path, problems: list[str]) -> Cell | None:
+def read_cell(path: Path, folder: Path, problems: list[str]) -> Cell | None:
+    """The cell whose result is in the file `path`, under `folder`; None, and a line in `problems`, where it is none of dsel's."""
     name = str(path.parent.relative_to(folder))
     try:
         record = read_json(path)
