@@ -17,7 +17,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dsel.error import InputError
+from dsel.error import InputError, Pruned
 
 PACKAGE = Path(__file__).parent
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
@@ -165,13 +165,15 @@ def wants_traceback() -> bool:
 
 def record_failure(folder: Path, overrides: Mapping[str, str], error: Exception) -> None:
     """Remember why a cell of a sweep failed: here, and in its folder, since launchers may run it in another process."""
-    line = explain(error, [])
+    line = str(error) if isinstance(error, Pruned) else explain(error, [])
     if line is None or wants_traceback():
         traceback.print_exception(error)
     line = line or f"{type(error).__name__}: {' '.join(str(error).split())}"
-    failures[str(folder)] = {"cell": [f"{key}={value}" for key, value in overrides.items()], "error": line}
+    failure: dict[str, Any] = {"cell": [f"{key}={value}" for key, value in overrides.items()], "error": line}
+    if not isinstance(error, Pruned):
+        failures[str(folder)] = failure
     try:
-        record = failures[str(folder)] | {"traceback": "".join(traceback.format_exception(error))}
+        record = failure | {"traceback": "".join(traceback.format_exception(error)), "pruned": isinstance(error, Pruned)}
         (folder / FAILED).write_text(json.dumps(record, indent=1), encoding="utf-8")
     except OSError as second:
         print(f"{folder / FAILED}: cannot be written ({second.strerror})", file=sys.stderr)
@@ -196,8 +198,8 @@ class Failures(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what the cells left."""
         for path, written in self._found(config):
-            if self.earlier.get(path) != written:
-                failures.setdefault(str(path.parent), json.loads(path.read_text(encoding="utf-8")))
+            if self.earlier.get(path) != written and not (record := json.loads(path.read_text(encoding="utf-8"))).get("pruned"):
+                failures.setdefault(str(path.parent), record)
 
     def _found(self, config: DictConfig) -> list[tuple[Path, int]]:
         return [(path, path.stat().st_mtime_ns) for path in sorted(Path(config.hydra.sweep.dir).absolute().rglob(FAILED))]

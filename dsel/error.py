@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     Shown without a traceback (`HYDRA_FULL_ERROR=1` shows it) and with exit code 1.
     """
+
+
+class Pruned(Exception):  # noqa: N818  # it is no error: a search ends a cell that has no prospects
+    """A cell of a search that is ended early, and why."""

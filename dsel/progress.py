@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,6 +52,7 @@ class Here:
 
     phase: str = ""
     bar: Progress | None = None
+    report: Callable[[str, int, float], None] | None = None  # of phase, step and loss, to a search; it may end the cell
 
 
 here = Here()

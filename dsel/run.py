@@ -15,8 +15,10 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from dsel import cli
+from dsel.progress import here
 from dsel.sweep.attendance import attend
 from dsel.sweep.cells import has_failed_since_launch
+from dsel.sweep.study import reporter
 
 if TYPE_CHECKING:
     from dsel.pipeline import Run
@@ -33,7 +35,8 @@ def cell(config: DictConfig) -> float | None:
 
     runtime = HydraConfig.get()
     overrides = {key: value.strip("'") for key, value in (o.lstrip("+~").split("=", 1) for o in runtime.overrides.task if "=" in o)}
-    overrides.pop("experiment", None)
+    for key in ("experiment", "trial", "fail_fast"):  # they make no other cell
+        overrides.pop(key, None)
     folder, is_sweep = Path(runtime.runtime.output_dir), runtime.mode == RunMode.MULTIRUN
     if is_sweep and config.fail_fast and has_failed_since_launch(Path(runtime.sweep.dir)):
         log.info("left out, since another cell failed and fail_fast=true: %s", folder.name)
@@ -41,6 +44,7 @@ def cell(config: DictConfig) -> float | None:
     try:
         with attend(folder):
             (folder / cli.FAILED).unlink(missing_ok=True)
+            here.report = None if config.trial is None else reporter(Path(runtime.sweep.dir), config.trial, runtime.sweeper)
             return run_cell(OmegaConf.to_container(config, resolve=True), folder, overrides)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001  # whatever it is: main shows it, with its traceback unless it is the user's
         if is_sweep:

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "cli": {"error"},
     "tracking": {"build", "state"},
     "pipeline": BELOW | {"build"},
-    "run": {"artifact", "build", "cli", "pipeline", "result", "state", "sweep", "tracking"},
+    "run": {"artifact", "build", "cli", "pipeline", "progress", "result", "state", "sweep", "tracking"},
 }
 
 

@@ -178,9 +178,11 @@ def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 def _series(name: str, values: list[Any]) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int} and kinds:
+    if not kinds:
+        return pl.Series(name, values, pl.Null)  # of another sweep it may be a number
+    if kinds == {int}:
         return pl.Series(name, values, pl.Int64)
-    if kinds <= {int, float} and kinds:
+    if kinds <= {int, float}:
         return pl.Series(name, values, pl.Float64, strict=False)
     texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
     return pl.Series(name, texts, pl.String)

@@ -58,15 +58,17 @@ def attend(folder: Path) -> Iterator[None]:
 def _beating(path: Path) -> Iterator[None]:
     here.phase, started, done = "", time.time(), threading.Event()
 
-    def beat() -> None:
-        while True:
-            bar = here.bar
-            sign = Sign(socket.gethostname(), os.getpid(), started, time.time(), here.phase, None if bar is None else round(bar.share, 4))
-            with suppress(OSError):  # a full disk must not end a run that may yet get by
-                write_atomic(path, json.dumps(asdict(sign)))
-            if done.wait(BEAT_SECONDS):
-                return
+    def sign() -> None:
+        bar = here.bar
+        now = Sign(socket.gethostname(), os.getpid(), started, time.time(), here.phase, None if bar is None else round(bar.share, 4))
+        with suppress(OSError):  # a full disk must not end a run that may yet get by
+            write_atomic(path, json.dumps(asdict(now)))
 
+    def beat() -> None:
+        while not done.wait(BEAT_SECONDS):
+            sign()
+
+    sign()
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:

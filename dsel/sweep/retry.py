@@ -14,6 +14,7 @@ from dsel.error import InputError
 from dsel.sweep.plan import Launch, read_plan
 from dsel.sweep.status import read_status
 
+LAUNCHER = "hydra/launcher"
 AGAIN = ("failed", "died", "waiting")
 
 
@@ -29,6 +30,8 @@ class Retry:
         only = f"hydra.sweeper.only=[{','.join(str(number) for number in self.cells)}]"
         replaced = {_key(argument) for argument in more}
         kept = [argument for argument in self.launch.arguments if _key(argument) not in replaced]
+        if LAUNCHER in replaced:  # its options are of no use to another
+            kept = [argument for argument in kept if not _key(argument).startswith("hydra.launcher.")]
         return [sys.executable, "-m", "dsel.run", *kept, *more, only]
 
 

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from dsel.error import InputError
-from dsel.progress import Progress, progress
+from dsel.progress import Progress, here, progress
 from dsel.protocol import Losses, OnlineSelector
 from dsel.training.mask_record import MaskRecord
 from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
@@ -84,6 +84,8 @@ class Curve(pl.Callback):
         row = {"step": step, "tokens": self.steps * self.tokens_per_step, "train_loss": loss, "learning_rate": rate}
         self.rows.append(row | measured)
         target = measured.get("target_loss", float("nan"))
+        if here.report is not None and math.isfinite(target):
+            here.report(self.bar.label, step, target)
         shown = {"loss": loss, "target": target}
         self.bar.note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if math.isfinite(value))
         if self.plan.keep == "best" and math.isfinite(target) and (self.best is None or target < self.best[0]):

@@ -16,7 +16,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dsel.error import InputError
 from dsel.sweep.cells import Cells
@@ -43,26 +43,35 @@ class Grid(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the cells, and again those that never began where a process was killed from outside. What every cell returned."""
+        check_launcher(str(OmegaConf.select(self._config, "hydra.launcher._target_")))
+        return [self._run(self._place(self._jobs(arguments)))]
+
+    @property
+    def _config(self) -> DictConfig:
         assert self.config is not None
-        assert self.launcher is not None
-        check_launcher(str(OmegaConf.select(self.config, "hydra.launcher._target_")))
-        folder = Path(self.config.hydra.sweep.dir).absolute()
-        jobs = self._place(self._jobs(arguments))
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
-        launch = add_launch(folder, list(jobs.items()), self._launch())
+        return self.config
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._config.hydra.sweep.dir).absolute()
+
+    def _run(self, jobs: dict[str, list[str]]) -> list[JobReturn]:
+        """Write down what is to be run, and run it. After Ctrl-C what is under way is stopped, and the report written of what there is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self._config, self._folder / "multirun.yaml")
+        launch = add_launch(self._folder, list(jobs.items()), self._launch())
         if self.only is not None:
             jobs = {name: job for (name, job), number in zip(jobs.items(), launch.cells, strict=True) if number in self.only}
-        cells = Cells(folder, launch.started, bool(self.config.get("fail_fast")))
+        cells = Cells(self._folder, launch.started, bool(self._config.get("fail_fast")))
         try:
-            return [self._run(jobs, cells, launch.first_job)]
+            return self._launch_all(jobs, cells, launch.first_job)
         except KeyboardInterrupt:
             cells.stop()
             assert self.hydra_context is not None
-            self.hydra_context.callbacks.on_multirun_end(config=self.config, config_name=None)  # of what there is
+            self.hydra_context.callbacks.on_multirun_end(config=self._config, config_name=None)
             raise
 
-    def _run(self, jobs: dict[str, list[str]], cells: Cells, first_job: int) -> list[JobReturn]:
+    def _launch_all(self, jobs: dict[str, list[str]], cells: Cells, first_job: int) -> list[JobReturn]:
         """Every launch that fails as a whole leaves at least one cell less to run: the one that was at work."""
         assert self.launcher is not None
         found: list[JobReturn] = []
@@ -84,8 +93,7 @@ class Grid(BasicSweeper):
 
     def _launch(self) -> Launch:
         """What was typed, where, and who runs it."""
-        assert self.config is not None
-        outputs = Path(self.config.paths.outputs).absolute()
+        outputs = Path(self._config.paths.outputs).absolute()
         arguments = [argument for argument in sys.argv[1:] if not argument.startswith("hydra.sweeper.only=")]
         return Launch(arguments, str(Path.cwd()), str(outputs), socket.gethostname(), os.getpid(), time.time())
 
@@ -131,19 +139,18 @@ class Grid(BasicSweeper):
             raise InputError(f"{override}: an interval is for searches; give values, or set hydra/sweeper=optuna")
         return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
 
-    def _place(self, jobs: list[list[str]]) -> dict[str, list[str]]:
-        """Each cell's folder within the sweep's, and its overrides: all of them compose. Errors: two cells in one folder."""
+    def _place(self, jobs: list[list[str]], unique: bool = True) -> dict[str, list[str]]:
+        """Each cell's folder within the sweep's, and its overrides: all of them compose. Errors: two cells in one folder, if `unique`."""
         assert self.hydra_context is not None
-        assert self.config is not None
         found: dict[str, list[str]] = {}
         for job in jobs:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
+            config = self.hydra_context.config_loader.load_sweep_config(self._config, job)
             name = str(OmegaConf.select(config, "hydra.sweep.subdir"))
-            if name in found:
+            if unique and name in found:
                 both = sorted(set(found[name]) ^ set(job))
                 told = " ".join(both) or "equal values"
                 raise InputError(f"two cells would share the folder {name}, and one overwrite the other: {told}")
-            found[name] = job
+            found.setdefault(name, job)
         return found
 
 
