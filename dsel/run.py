@@ -52,6 +52,8 @@ def cell(config: DictConfig) -> float | None:
         else:
             stopped.append(error)
         return float("nan")  # a search takes it for a failed trial
+    finally:
+        here.report = None
 
 
 app = hydra.main(config_path=str(cli.CONF), config_name="config", version_base="1.3")(cell)

@@ -23,6 +23,7 @@ PROMISED = {
     "gradex.py": ["subsets_1000_s", "speedup_vs_training", "features_vs_plain", "features_vs_trak"],
     "esm.py": ["ranking_s", "ranking_vs_floor", "memory_mb", "time_vs_logme", "disk_vs_logme", "ridge_vs_sgd", "ridge_error_vs_sgd"],
     "influence.py": ["ekfac_vs_kronfluence", "low_rank_vs_kronfluence", "pearson_with_kronfluence", "two_stage_vs_single"],
+    "sweep.py": ["cell_csv", "wandb_more", "again", "joblib"],
     "sample_size.py": ["dsir_50_300", "domain_classifier_50_300", "bm25_50_3000"],
 }  # fmt: skip
 
