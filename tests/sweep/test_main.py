@@ -146,3 +146,29 @@ def test_a_killed_worker_of_joblib_does_not_take_the_sweep_down(tmp_path: Path) 
     assert counts["done"] == 6 - counts["failed"]
     assert main(["retry", str(folder), "--", "hydra/launcher=basic"]) == 0
     assert read_status(folder).counts == {"done": 6}
+
+
+def test_two_sweeps_in_one_folder_at_once_do_each_cell_once(tmp_path: Path) -> None:
+    arguments = [*fast(tmp_path), "arm=random,dsir,bm25"]
+    both = [start(*arguments, outputs=tmp_path) for _ in range(2)]
+    outs = ["".join(process.communicate(timeout=400)) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    folder = tmp_path / "runs" / "demo"
+    assert read_status(folder).counts == {"done": 3}
+    assert sum(out.count("nothing to do") for out in outs) == 3
+    assert not list(folder.rglob("running.json"))
+
+
+def test_a_stale_lock_is_no_obstacle(tmp_path: Path) -> None:
+    arguments = [*fast(tmp_path), "arm=random"]
+    dsel(*arguments, outputs=tmp_path)
+    (path,) = (tmp_path / "runs").rglob("result.json")
+    path.unlink()
+    dead = {"host": "elsewhere", "pid": 1, "started": 1.0, "beat": 2.0, "phase": "score"}
+    (path.parent / "running.json").write_text(json.dumps(dead))
+    (path.parent / ".running.lock").touch()
+    for lock in (tmp_path / "artifacts").glob(".*.lock"):
+        lock.touch()
+    assert [cell.state for cell in read_status(tmp_path / "runs" / "demo").cells] == ["died"]
+    assert dsel(*arguments, outputs=tmp_path).code == 0
+    assert read_status(tmp_path / "runs" / "demo").counts == {"done": 1}
