@@ -14,7 +14,7 @@ from dsel import cli
 
 BLOCK = re.compile(r"(<!-- test -->\n)?```sh\n(.*?)```", re.DOTALL)
 VARIABLE = re.compile(r"\$\(\(.*?\)\)|\$\([^()]*\)|\$\w+")  # of the shell; anything will do
-CODE = re.compile(r"`((?:conf|dsel|tests)/[\w/.]+)`[^`]*?\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL)
+CODE = re.compile(r"\*\*(?:\d\. )?`((?:conf|dsel|tests)/[\w/.]+)`\*\*[^\n]*\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True)

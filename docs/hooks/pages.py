@@ -62,4 +62,4 @@ def _experiments_page() -> str:
     """The README's section, which is the one list of the experiments."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = readme.partition("\n## Experiments\n")[2].partition("\n## ")[0]
-    return f"# Experiments\n{section}"
+    return f"# Experiments\n{section.replace('](docs/', '](')}"
