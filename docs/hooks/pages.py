@@ -19,6 +19,15 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
 LOADED = re.compile(r"""<(?!link rel="canonical")(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=["']?((?:https?:)?//[^"'> ]+)""")
 
 
+def on_config(config: Any) -> Any:
+    """The experiments stand in the navigation in the order of the README's table."""
+    names = re.findall(r"^\| \[(\w+)\]\(experiments/", _experiments_section(), re.MULTILINE)
+    for entry in config.nav:
+        if entry.get("Experiments"):
+            entry["Experiments"] = [{"All experiments": "experiments.md"}, *({name: f"experiments/{name}/README.md"} for name in names)]
+    return config
+
+
 def on_files(files: Files, *, config: Any) -> Files:
     """A page of options for each group, the page of the config, and the experiments as they stand beside their figures."""
     for group in GROUPS:
@@ -59,7 +68,10 @@ def _config_page() -> str:
 
 
 def _experiments_page() -> str:
-    """The README's section, which is the one list of the experiments."""
+    return f"# Experiments\n{_experiments_section().replace('](docs/', '](')}"
+
+
+def _experiments_section() -> str:
+    """Of the README, which is the one list of the experiments."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## Experiments\n")[2].partition("\n## ")[0]
-    return f"# Experiments\n{section.replace('](docs/', '](')}"
+    return readme.partition("\n## Experiments\n")[2].partition("\n## ")[0]
