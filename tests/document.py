@@ -7,10 +7,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from made_up_corpus import resolve
 
 from dsel import cli
+from dsel.build import check
+from dsel.pipeline import Run
 
 BLOCK = re.compile(r"(<!-- test -->\n)?```sh\n(.*?)```", re.DOTALL)
 VARIABLE = re.compile(r"\$\(\(.*?\)\)|\$\([^()]*\)|\$\w+")  # of the shell; anything will do
@@ -41,15 +42,15 @@ class Document:
         return dict(CODE.findall(self.text))
 
 
-def compose_command(arguments: list[str], more: Path | None = None) -> None:
-    """Compose the config of a command, one cell of it if it is a sweep, from `more` config too. Errors: as the command's. Launchers are
-    packages of their own."""
+def build_command(arguments: list[str], more: Path | None = None) -> None:
+    """Compose the config of a command, one cell of it if it is a sweep, from `more` config too, and build its phases. Errors: as the
+    command's. Launchers are packages of their own."""
     if "--cfg" in arguments:
         arguments = arguments[: arguments.index("--cfg")]
-    given = [word for word in cli.quote(arguments) if not word.startswith(("-", "hydra/launcher=", "hydra.launcher."))]
+    given = [word for word in cli.quote(arguments) if not word.startswith(("-", "hydra/launcher=", "hydra.launcher.", "hydra.mode="))]
     overrides = [re.sub(r"^([\w.@/+~]+=[^,\[{(]*),.*", r"\1", word) for word in given]  # one of a sweep
     search = [f"hydra.searchpath=[file://{more}]"] if more and more.is_dir() else []
-    cli.register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        compose("config", overrides=[*search, *overrides])
+    config = resolve([*search, "hydra.mode=RUN", *overrides])
+    if config["pipeline"]:
+        check(config)
+        assert Run(config).phases

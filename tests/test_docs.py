@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command import ROOT, TINY, TINY_CDS, dsel
-from document import Document, compose_command
+from document import Document, build_command
 from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
 
 from dsel import cli
@@ -32,11 +33,14 @@ def name_of(words: list[str]) -> str:
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else name_of(value))
-def test_every_command_composes(page: str, words: list[str], tmp_path: Path) -> None:
-    for path, text in PAGES[page].files().items():  # options that the page adds
+def test_every_command_builds(page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in PAGES[page].files().items():  # components that the page adds
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text, encoding="utf-8")
-    compose_command(words, more=tmp_path / "conf")
+    for folder in (tmp_path / "dsel").glob("*"):
+        package = import_module(f"dsel.{folder.name}")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    build_command(words, more=tmp_path / "conf")
 
 
 @pytest.mark.parametrize("words", MARKED, ids=name_of)
@@ -45,8 +49,11 @@ def test_marked_commands_run(words: list[str], tmp_path: Path, monkeypatch: pyte
     pool = [row for domain in (*POOL_DOMAINS, TARGET_DOMAIN) for row in documents(domain, 15)]
     mine = documents(TARGET_DOMAIN, 20, seed=1)
     for name, rows in (("pool", pool), ("mine", mine)):
-        pq.write_table(pa.Table.from_pylist(rows), f"{name}.parquet")
+        pairs = [{**row, "src": row["text"], "tgt": " ".join(reversed(row["text"].split()))} for row in rows]
+        pq.write_table(pa.Table.from_pylist(pairs), f"{name}.parquet")
         write_jsonl(Path(f"{name}.jsonl"), rows)
+    Path("pool").mkdir()
+    pq.write_table(pa.Table.from_pylist(pool), "pool/all.parquet")
     small = TINY_CDS if "scorer=cds" in words else []
     answer = dsel(
         *words, *TINY, *small, *["budget.units=5" for word in words if word.startswith("budget.units=")], outputs=tmp_path / "outputs"

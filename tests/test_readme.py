@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command import ROOT, TINY, TINY_CDS, dsel
-from document import Document, compose_command
+from document import Document, build_command
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
@@ -47,8 +47,8 @@ def test_marked_commands_run(words: list[str], tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("words", TO_COMPOSE, ids=" ".join)
-def test_every_command_composes(words: list[str]) -> None:
-    compose_command(words)
+def test_every_command_builds(words: list[str]) -> None:
+    build_command(words)
 
 
 def test_other_commands_are_known() -> None:
