@@ -26,7 +26,7 @@ GROUPS = {
     "encoder": "What tasks are learnt from, where they are ranked.",
     "task_scorer": "What ranks source tasks for a target.",
     "executor": "Where fitted scores are mapped over the pool.",
-    "phase": "The links of a run. Each is placed under a name of its own: `phases.NAME.KEY=`.",
+    "phase": "The links of a run. An experiment places each under a name, by `/phase@phases.NAME: train`; its keys are `phases.NAME.KEY=`.",
 }
 LINE = re.compile(r"^(\w+):[ ]*([^#\n]*?)(?:\s+# (.*))?$", re.MULTILINE)
 PAPER = re.compile(r"((?:arXiv )?(\d{4}\.\d{5}))")
@@ -51,7 +51,8 @@ def read_option(path: Path) -> Option:
     values = {key: _show(value, lines[key][0]) for key, value in node.items() if key not in ("_target_", "defaults")}
     for entry in node.get("defaults", []):
         for key, placed in _place(entry, path.parent.name).items():
-            values[key] = f"{values[key]}, {placed}" if key in values and "=" in values[key] else placed
+            before = values.get(key, "")
+            values[key] = ", ".join(filter(None, (before, placed) if "=" in before else (placed, before)))
     said = {key: comment for key, (_, comment) in lines.items() if comment}
     header = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
     return Option(path.stem, node["_target_"], values, said, header)
@@ -63,7 +64,8 @@ def describe_group(group: str) -> str:
     for path in sorted((CONF / group).glob("*.yaml")):
         option = read_option(path)
         by_class.setdefault(option.target, []).append(option)
-    parts = [f"# Options: {group}\n\n{GROUPS[group]} `{group}=NAME` takes another one; values below are what holds if nothing is said."]
+    taken = "" if group == "phase" else f" `{group}=NAME` takes another one."
+    parts = [f"# Options: {group}\n\n{GROUPS[group]}{taken} Values are what holds if nothing is said; `???` has to be given."]
     return "\n\n".join([*parts, *(_section(group, options) for options in by_class.values())]) + "\n"
 
 
@@ -75,7 +77,8 @@ def describe_component(group: str, names: Sequence[str]) -> str:
 
 def _section(group: str, options: list[Option]) -> str:
     choices = ", ".join(f"`{option.name}`" for option in options)
-    headers = [f"`{option.name}`: {option.header}" if len(options) > 1 else option.header for option in options if option.header]
+    alone = len(options) == 1
+    headers = [("" if alone else f"`{option.name}`: ") + _plain(option.header) for option in options if option.header]
     anchor = f"{{ #{options[0].name} }}"
     parts = [f"## {choices} {anchor}", f"`{options[0].target}`", _docstring(options[0]), *headers, _table(group, options)]
     return "\n\n".join(part for part in parts if part)
@@ -93,7 +96,7 @@ def _table(group: str, options: Sequence[Option]) -> str:
     for key in keys:
         said = next((option.said[key] for option in options if key in option.said), "")
         values = [f"`{option.values[key]}`" if key in option.values else "" for option in options]
-        rows.append([f"`{prefix}{key}`", _type(hints[key]), *values, said])
+        rows.append([f"`{prefix}{key}`", _type(hints[key]), *values, _plain(said)])
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
 
 
@@ -104,12 +107,13 @@ def _type(hint: Any) -> str:
 
 
 def _docstring(option: Option) -> str:
-    """Paragraphs with line breaks taken out, papers as links, and nothing that Markdown would take for HTML."""
-    text = inspect.getdoc(get_object(option.target)) or ""
-    return "\n\n".join(_plain(" ".join(paragraph.split())) for paragraph in text.split("\n\n"))
+    """Paragraphs with line breaks taken out, indented ones as code."""
+    paragraphs = (inspect.getdoc(get_object(option.target)) or "").split("\n\n")
+    return "\n\n".join(part if part.startswith("    ") else _plain(" ".join(part.split())) for part in paragraphs)
 
 
 def _plain(text: str) -> str:
+    """Papers as links, and nothing that Markdown would take for HTML."""
     pieces = text.split("`")
     pieces[::2] = [PAPER.sub(r"[\1](https://arxiv.org/abs/\2)", piece.replace("<", "&lt;")) for piece in pieces[::2]]
     return "`".join(pieces)
