@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint benchmark clean
+.PHONY: setup demo test test-slow lint docs benchmark clean
 .DEFAULT_GOAL := demo
 
 # constraints.txt holds every version exactly, torch's included: it is the one place that says which torch.
@@ -29,6 +29,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation, in site/: opens without a server, loads nothing from a network. Any warning fails.
+docs: setup
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # The packages that selection is measured beside: the extra `benchmark`, in the same environment.
 benchmark: setup
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[benchmark]'
@@ -36,4 +41,4 @@ benchmark: setup
 	$(BIN)/python benchmarks/selection.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command import ROOT, TINY, TINY_CDS, dsel
+from document import Document, build_command
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from made_up_corpus import POOL_DOMAINS, TARGET_DOMAIN, documents, write_jsonl
@@ -17,20 +17,13 @@ from omegaconf import OmegaConf
 
 from dsel import cli
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"(<!-- test -->\n)?```sh\n(.*?)```", re.DOTALL)
+PAGE = Document(ROOT / "README.md")
+README = PAGE.text
 SHRINK = [*TINY, *TINY_CDS, "budget.units=5"]
 IN_THE_TREE = ("docs/", "conf/", "dsel/", "experiments/", "benchmarks/", "tests/")
-
-
-def commands(marked: bool) -> list[list[str]]:
-    """The words of each command of the blocks that are, or are not, marked to be run."""
-    lines = [line for mark, block in BLOCK.findall(README) if bool(mark) == marked for line in block.replace("\\\n", " ").splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-TO_RUN = [words for words in commands(True) if words[0] == "dsel"]
-TO_COMPOSE = [words for marked in (True, False) for words in commands(marked) if words[0] == "dsel"]
+TO_RUN = PAGE.dsel(marked=True)
+TO_COMPOSE = [*TO_RUN, *PAGE.dsel(marked=False)]
+ALL = [*PAGE.commands(True), *PAGE.commands(False)]
 
 
 def test_there_are_commands() -> None:
@@ -46,7 +39,7 @@ def test_marked_commands_run(words: list[str], tmp_path: Path, monkeypatch: pyte
     for name, rows in (("pool", pool), ("mine", mine)):
         pq.write_table(pa.Table.from_pylist(rows), f"{name}.parquet")
         write_jsonl(Path(f"{name}.jsonl"), rows)
-    answer = dsel(*words[1:], *SHRINK, outputs=tmp_path / "outputs")
+    answer = dsel(*words, *SHRINK, outputs=tmp_path / "outputs")
     assert (answer.code, answer.err) == (0, "")
     for output in (word.partition("=")[2] for word in words if word.startswith("output=")):
         assert (tmp_path / output).is_file()
@@ -54,17 +47,12 @@ def test_marked_commands_run(words: list[str], tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("words", TO_COMPOSE, ids=" ".join)
-def test_every_command_composes(words: list[str]) -> None:
-    given = [word for word in cli.quote(words[1:]) if not word.startswith("-")]
-    overrides = [re.sub(r"^([\w.@/+~]+=[^,\[{(]*),.*", r"\1", word) for word in given]  # one of a sweep
-    cli.register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        compose("config", overrides=overrides)
+def test_every_command_builds(words: list[str]) -> None:
+    build_command(words)
 
 
 def test_other_commands_are_known() -> None:
-    for words in [*commands(True), *commands(False)]:
+    for words in ALL:
         if words[:2] == ["python", "-m"]:
             assert (ROOT / Path(*words[2].split("."))).exists(), words
         elif words[0] == "python":
@@ -74,7 +62,7 @@ def test_other_commands_are_known() -> None:
 
 
 def test_make_targets_exist() -> None:
-    named = {words[1] for words in [*commands(True), *commands(False)] if words[0] == "make"} | set(re.findall(r"`make ([\w-]+)`", README))
+    named = {words[1] for words in ALL if words[0] == "make"} | set(re.findall(r"`make ([\w-]+)`", README))
     assert named
     assert named <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
@@ -96,3 +84,12 @@ def test_inline_overrides_name_keys_that_exist() -> None:
     known = {*groups, "model.path", *(key for config in configs for key in cli._flatten(OmegaConf.to_container(config)))}
     said = {key for code in re.findall(r"`([^`]+)`", README) for key in re.findall(r"(?:^|\s)([a-z][\w.]*)=", code)}
     assert {key for key in said - known if not key.startswith("hydra.")} == set()
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 200
+
+
+@pytest.mark.parametrize("group", ["scorer", "selector", "online", "estimator", "task_scorer", "curvature"])
+def test_it_names_every_method(group: str) -> None:
+    assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} <= set(re.findall(r"`(\w+)`", README))
