@@ -48,6 +48,7 @@ def build_command(arguments: list[str], more: Path | None = None) -> None:
     if "--cfg" in arguments:
         arguments = arguments[: arguments.index("--cfg")]
     given = [word for word in cli.quote(arguments) if not word.startswith(("-", "hydra/launcher=", "hydra.launcher.", "hydra.mode="))]
+    given = [re.sub(r"^([\w.]+)=(?:tag\(\w+,)?(?:interval|range)\(([^,()]+),.*", r"\1=\2", word) for word in given]
     overrides = [re.sub(r"^([\w.@/+~]+=[^,\[{(]*),.*", r"\1", word) for word in given]  # one of a sweep
     search = [f"hydra.searchpath=[file://{more}]"] if more and more.is_dir() else []
     config = resolve([*search, "hydra.mode=RUN", *overrides])

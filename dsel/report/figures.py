@@ -56,6 +56,42 @@ def draw_translations(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> C
     return _side_by_side(frame, means, look, titles)
 
 
+def draw_detection(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Chart | None:
+    """How well attribution finds noise, copies and sources."""
+    titles = {"metrics.noise_auc": "AUC of noise", "metrics.planted_auc": "AUC of planted", "metrics.copy_mrr": "MRR of copies"}
+    titles |= {"metrics.provenance_mrr": "MRR of sources", "metrics.provenance_recall_10": "sources in first 10"}
+    return _side_by_side(frame, means, look, titles)
+
+
+def draw_pareto(means: pl.DataFrame, look: Look) -> Chart | None:
+    """Target loss against the FLOPs of selection and training together (arXiv 2410.16208), and the front of what nothing beats in both."""
+    loss = next((metric for metric in (AFTER, TRAINED, BEFORE) if metric in set(means["metric"])), None)
+    parts = [means.filter(pl.col("metric") == metric).select("group", "series", "x_text", pl.col("mean").alias(name), "sd")
+             for metric, name in ((loss, "loss"), ("cost.flops", "flops"))]  # fmt: skip
+    wide = parts[0].join(parts[1].select("group", "flops"), on="group", how="inner", maintain_order="left").filter(pl.col("flops") > 0)
+    if len(wide) < 2 or wide["flops"].n_unique() < 2:
+        return None
+    sd = pl.col("sd").fill_null(0)
+    wide = wide.with_columns((pl.col("flops") / 1e12).alias("tflops"), low=pl.col("loss") - sd, high=pl.col("loss") + sd).drop("sd")
+    front = wide.sort("flops", "loss").filter(pl.col("loss") == pl.col("loss").cum_min()).unique("loss", keep="first", maintain_order=True)
+    x = alt.X(
+        "tflops:Q", title="TFLOPs of selection and training", scale=alt.Scale(type="log", nice=False, padding=20), axis=alt.Axis(grid=False)
+    )
+    y = alt.Y("loss:Q", title=f"target loss {NATS}", scale=alt.Scale(zero=False, padding=10))
+    base = alt.Chart(wide).encode(x=x, color=look.colour())
+    tips = [alt.Tooltip("group:N", title="setting"), alt.Tooltip("tflops:Q", format=".3g"), alt.Tooltip("loss:Q", format=".4f")]
+    step = alt.Chart(front).mark_line(strokeDash=[5, 4], color="#888", interpolate="step-after").encode(x=x, y=y)
+    layers = [
+        step,
+        base.mark_line(strokeWidth=1.5, opacity=0.5).encode(y=y, detail="series:N"),
+        base.mark_rule(opacity=0.5).encode(
+            y=alt.Y("low:Q", title=f"target loss {NATS}", scale=alt.Scale(zero=False, padding=10)), y2="high:Q"
+        ),
+        base.mark_point(size=80, filled=True, opacity=1).encode(y=y, shape=look.shape(), tooltip=tips),
+    ]
+    return finish(alt.layer(*layers).properties(width=680, height=380))
+
+
 def draw_masking(masking: pl.DataFrame, look: Look) -> Chart | None:
     """What online selection dropped over the steps, and how much of the planted noise that was."""
     titles = {"masked_share": "share of the tokens masked", "mask_auc": "AUC of the mask", "mask_precision": "precision of the mask"}
