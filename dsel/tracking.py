@@ -27,6 +27,7 @@ class Tracker:
     shows its curve all the same."""
 
     logger: Any
+    parameters: Mapping[str, Any]
 
     def log(self, result: Mapping[str, Any], state: State) -> None:
         """All curves on one growing step axis, then the final metrics, and for wandb the files."""
@@ -43,7 +44,10 @@ class Tracker:
                 values = {f"{name}/{key}": value for key, value in row.items() if value is not None and key != "step"}
                 self.logger.log_metrics(values, step=offset + int(row["step"]) - first)
             offset += int(rows[-1]["step"]) - first + 1 if rows else 0
-        self.logger.log_metrics({f"final/{key}": value for key, value in result["metrics"].items()}, step=offset)
+        final = {f"final/{key}": value for key, value in result["metrics"].items()}
+        self.logger.log_metrics(final, step=offset)
+        if type(self.logger).__name__ == "TensorBoardLogger":  # its tab of hyper-parameters shows the metrics that are named with them
+            self.logger.log_hyperparams(self.parameters, final)
         self.logger.save()
         if _is_wandb(self.logger):
             _log_files(self.logger.experiment, state)
@@ -53,11 +57,12 @@ class Tracker:
 def track(config: Mapping[str, Any], folder: Path, overrides: Mapping[str, str]) -> Iterator[Tracker]:
     """A tracker that is closed at the end of the cell: the next cell of the sweep must not write into the same run."""
     logger = build(config["logger"], config["allow"]) if config["logger"] else None
+    parameters = {"seed": config["seed"], "label": config["label"], "name": config["name"], **overrides}
     if logger is not None:
-        logger.log_hyperparams({"seed": config["seed"], "label": config["label"], "name": config["name"], **overrides})
+        logger.log_hyperparams(parameters)
     status = "failed"
     try:
-        yield Tracker(logger)
+        yield Tracker(logger, parameters)
         status = "success"
     finally:
         if logger is not None:

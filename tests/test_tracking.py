@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,20 @@ def test_tensorboard(tmp_path: Path) -> None:
     (events,) = tmp_path.glob("out/runs/demo/**/events.out.tfevents.*")
     reader = EventAccumulator(str(events)).Reload()
     assert set(reader.Tags()["scalars"]) >= CURVES | FINAL
+    assert "hp_metric" not in reader.Tags()["scalars"]
+
+
+def test_tensorboard_shows_parameters_beside_metrics(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    assert run(tmp_path, "hydra.mode=RUN", "logger=tensorboard", "budget.fraction=0.2").code == 0
+    found = [EventAccumulator(str(path)).Reload() for path in tmp_path.glob("out/runs/demo/**/events.out.tfevents.*")]
+    content = {tag: data for reader in found for tag, data in reader.PluginTagToContent("hparams").items()}
+    start = HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info
+    assert {"seed", "label", "budget.fraction"} <= set(start.hparams)
+    experiment = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
+    assert {info.name.tag for info in experiment.metric_infos} >= FINAL
 
 
 @pytest.mark.slow
@@ -105,6 +121,9 @@ def test_wandb_offline(tmp_path: Path) -> None:
         assert any(key.startswith("selection") for key in summary["history"])
         assert {"seed", "label", "name", "budget.fraction"} <= summary["config"]
         assert {"select/selection.parquet", "score/scores.json", "pretrain/curve.parquet"} <= summary["artifacts"]["phases"]
+    sync = [sys.executable, "-m", "wandb", "sync", "--dry-run", *map(str, (path.parent for path in cells))]
+    accepted = subprocess.run(sync, capture_output=True, text=True, check=True)  # wandb's own look at what is to be sent
+    assert "Would sync 2 run(s)" in accepted.stdout + accepted.stderr
     (of_report,) = [summarize(path) for path in tmp_path.glob("out/runs/demo/wandb/offline-run-*/*.wandb")]
     assert (of_report["group"], of_report["name"]) == ("demo", "report")
     assert {"report.html", "table.csv", "results.parquet"} <= of_report["artifacts"]["report"]
