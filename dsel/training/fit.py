@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from dsel.error import InputError
 from dsel.progress import Progress, progress
 from dsel.protocol import Losses, OnlineSelector, Stateful
-from dsel.training.curve import Curve, Measure
+from dsel.training.curve import Curve, Measure, nothing
 from dsel.training.mask_record import MaskRecord
 from dsel.training.midway import Midway
 from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
@@ -158,7 +158,8 @@ def train(
     data = _data(job, trainer.world_size, place.rank)
     loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(curve.step, plan.end))
     job.model.train()
-    with together(trainer, place, partial(train, job)):
+    others = job if is_sharded(trainer) else replace(job, measure=nothing)  # the first measures for all
+    with together(trainer, place, partial(train, others)):
         _fit(trainer, module, loader)
     if best := curve.best[2] if curve.best is not None else at_end.weights:  # none but on the first process
         job.model.load_state_dict(best)
