@@ -157,7 +157,7 @@ def train(
     torch.manual_seed(job.seed + plan.start + APART * place.rank)
     data = _data(job, trainer.world_size, place.rank)
     loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(curve.step, plan.end))
-    job.model.train()
+    module.train()
     others = job if is_sharded(trainer) else replace(job, measure=nothing)  # the first measures for all
     with together(trainer, place, partial(train, others)):
         _fit(trainer, module, loader)
@@ -211,6 +211,7 @@ def _fit(trainer: pl.Trainer, module: LossModule, loader: Any) -> None:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")  # on purpose
+        warnings.filterwarnings("ignore", message="FSDP.state_dict_type", category=FutureWarning)  # Lightning asks by it
         try:
             trainer.fit(module, loader)
         except SystemExit as end:

@@ -15,7 +15,7 @@ from dsel.error import InputError
 from dsel.functional.schedule import multiplier
 from dsel.protocol import Losses, Weigh
 from dsel.training.mask_record import MaskRecord
-from dsel.training.sharded import load_optimizer_state
+from dsel.training.sharded import clip_norm, is_sharded, load_optimizer_state
 from dsel.training.step import Step
 
 MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -101,6 +101,15 @@ class LossModule(pl.LightningModule):
         loss = step.loss(weights, kept if self.online.normaliser == "kept" else step.predicted.sum())
         self.last_loss = loss.detach()
         return loss + self._distance() if self.proximity else loss
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """As the trainer says; by the norm of all parts where weights are in parts, which Lightning leaves to us."""
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and is_sharded(self.trainer):
+            clip_norm(self.trainer, float(gradient_clip_val))
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, with its state where a phase goes on, and the run's schedule by step."""

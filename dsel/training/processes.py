@@ -25,6 +25,7 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 
 from dsel.error import InputError
 from dsel.remote import pack, unpack
+from dsel.training.resumable import Stopped
 
 THREADS = "OMP_NUM_THREADS"
 GRACE = 5.0  # seconds in which the other processes end by themselves
@@ -192,6 +193,8 @@ def _other(data: bytes, rank: int, meeting: str, threads: int, pipe: Connection)
     job: Callable[[Place], Any] = unpack(pickle.loads(data))
     try:
         job(Place(rank, meeting))
+    except Stopped:
+        pass  # as the first was asked to
     except Exception as error:  # noqa: BLE001  # whatever it is: the first tells it
         pipe.send(f"process {rank}: {type(error).__name__}: {' '.join(str(error).split())}")
 

@@ -54,6 +54,11 @@ def load_optimizer_state(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, 
         optimizer.load_state_dict(FullyShardedDataParallel.optim_state_dict_to_load(root, optimizer, by_name))
 
 
+def clip_norm(trainer: pl.Trainer, most: float) -> None:
+    """Scale gradients in parts so that the norm of them all is at most this."""
+    trainer.strategy.model.clip_grad_norm_(most)  # type: ignore[union-attr, operator]
+
+
 class Whole(pl.Callback):
     """At the end, weights and optimizer state of a model in parts: after that there is no way to them."""
 
