@@ -121,11 +121,11 @@ def fit(
         model, objective, batches, plan, make_optimizer, make_trainer, measure, seed, optimizer_state, online, clean, place,
         None if found is None else found[0],
     )  # fmt: skip
-    stop, tokens = Stop(), batches.batch_size * batches.context
+    stop, tokens = Stop(label), batches.batch_size * batches.context
     with (
         progress(label, (plan.end - plan.start) * tokens, getattr(batches, "unit", "tokens")) as bar,
         torch.random.fork_rng(),
-        stoppable(label, stop) if midway is not None else nullcontext(),
+        stoppable(stop) if midway is not None else nullcontext(),
     ):
         fitted = train(job, Place(), label, bar, midway, stop)
     if folder is not None and place is not None and midway is not None:

@@ -33,9 +33,18 @@ class Stopped(BaseException):
 
 @dataclass
 class Stop:
-    """Whether somebody has asked for the end."""
+    """Whether somebody has asked for the end of the training `label`."""
 
+    label: str = ""
     signal: int | None = None
+    listens: bool = False
+
+    def ask(self, number: int, _frame: Any) -> None:
+        """What a signal does: the second one stops at once."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        log.info("%-10s stops after this step, with a checkpoint; once more: at once", self.label)
 
 
 @dataclass
@@ -61,6 +70,13 @@ class Resumable(pl.Callback):
     def seconds(self) -> float:
         """That training has taken, those before a kill included."""
         return time.monotonic() - self.started + self.seconds_before
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning has put a handler in front of ours which, on several processes, waits for the others in the middle of a step."""
+        if self.stop.listens:
+            signal.signal(signal.SIGTERM, self.stop.ask)
+        elif trainer.global_rank:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first decides when to stop
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """What Lightning draws before the first step does not count."""
@@ -137,19 +153,13 @@ def say_where(label: str, step: int, end: int, written: datetime) -> None:
 
 
 @contextmanager
-def stoppable(label: str, stop: Stop) -> Iterator[None]:
+def stoppable(stop: Stop) -> Iterator[None]:
     """Inside, the first Ctrl-C (or SIGTERM, as of a cluster's time limit) lets training write a checkpoint; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def ask(number: int, _frame: Any) -> None:
-        if stop.signal is not None:
-            raise KeyboardInterrupt
-        stop.signal = number
-        log.info("%-10s stops after this step, with a checkpoint; once more: at once", label)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop.listens = True
     try:
         yield
     except Stopped:

@@ -168,12 +168,12 @@ def test_a_loss_that_is_not_finite_is_the_same_error(lab: Lab, tmp_path: Path) -
 
 
 def test_an_interrupted_one_goes_on(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With dropout, which each process draws for itself: the same bytes as those of an undisturbed one."""
+    """By SIGTERM, as at a job's time limit; with dropout, which each process draws for itself: the bytes of an undisturbed one."""
     lab, folder = dropping(lab, 60), tmp_path / "a"
     phase, read = phase_of(lab, 2, total_steps=14), Blocks.__getitem__
     run(lab, phase, tmp_path / "through")
-    monkeypatch.setattr(Blocks, "__getitem__", lambda self, step: (step == 4 and os.kill(os.getpid(), signal.SIGINT), read(self, step))[1])
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Blocks, "__getitem__", lambda self, step: (step == 4 and os.kill(os.getpid(), signal.SIGTERM), read(self, step))[1])
+    with pytest.raises(SystemExit):
         run(lab, phase, folder)
     monkeypatch.undo()
     assert [place.name for place in scratch(folder).iterdir()] == ["step-000000010"]
