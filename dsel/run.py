@@ -117,7 +117,7 @@ def main() -> None:
         if stopped:
             raise stopped[0]
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last phase that was finished", file=sys.stderr)
+        print("interrupted: the same command goes on from what is finished", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         line = cli.explain(error, sys.argv[1:])

@@ -183,7 +183,7 @@ def test_an_interrupted_run_says_how_to_go_on(select: list[str], tmp_path: Path,
     monkeypatch.setattr("dsel.scorer.domain_classifier.DomainClassifier.fit", interrupted)
     answer = dsel(*select, "budget.units=3", outputs=tmp_path)
     assert (answer.code, answer.out.count("Traceback")) == (130, 0)
-    assert answer.err == "interrupted: the same command goes on from the last phase that was finished\n"
+    assert answer.err == "interrupted: the same command goes on from what is finished\n"
 
 
 def test_a_failed_cell_does_not_stop_the_others(sweep: list[str], tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +12,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from dsel.error import InputError
 from dsel.progress import Progress, progress
 from dsel.protocol import Losses, OnlineSelector, Stateful
 from dsel.training.curve import Curve, Measure, nothing
+from dsel.training.loop import MakeTrainer, run_loop, silent_trainer
 from dsel.training.mask_record import MaskRecord
 from dsel.training.midway import Midway
 from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
@@ -28,7 +29,7 @@ from dsel.training.sharded import Whole, is_sharded
 from dsel.training.snapshots import FOLDER as SNAPSHOTS
 from dsel.training.snapshots import Snapshots, copy_snapshots, snapshot_steps
 
-MakeTrainer = Callable[..., pl.Trainer]
+SHARED = (DDPStrategy, FSDPStrategy)  # on several processes, which are started here and not by Lightning
 APART = 1_000_003  # between the seeds of processes, which drop out other units
 
 
@@ -148,9 +149,11 @@ def train(
         parts["online"] = module.online.weigh
     resumable = Resumable(label, midway, curve, parts, stop or Stop(), before)
     resumable.restore(job.model)
+    if bar is not None:
+        bar.started -= resumable.seconds_before  # its rate is that of all that is done
     at_end = Whole()
     callbacks = [curve, *kept, resumable, at_end]
-    trainer = _trainer(job.make_trainer, max_steps=plan.end - curve.step, callbacks=callbacks, plugins=[place])
+    trainer = silent_trainer(job.make_trainer, place, max_steps=plan.end - curve.step, callbacks=callbacks)
     _check(job, trainer)
     if is_sharded(trainer):
         module.model = copy.deepcopy(job.model)  # it is taken apart
@@ -160,7 +163,7 @@ def train(
     module.train()
     others = job if is_sharded(trainer) else replace(job, measure=nothing)  # the first measures for all
     with together(trainer, place, partial(train, others)):
-        _fit(trainer, module, loader)
+        run_loop(trainer, module, loader)
     if best := curve.best[2] if curve.best is not None else at_end.weights:  # none but on the first process
         job.model.load_state_dict(best)
     job.model.eval()
@@ -188,6 +191,9 @@ def _module(job: Job) -> LossModule:
 def _check(job: Job, trainer: pl.Trainer) -> None:
     """Errors: what needs whole batches or whole weights, where processes share them."""
     size, rows = trainer.world_size, job.batches.batch_size
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher) or (size > 1 and not isinstance(trainer.strategy, SHARED)):
+        kind = type(trainer.strategy).__name__
+        raise InputError(f"trainer.strategy: {kind} as Lightning starts it is not known here; set trainer.strategy=ddp, or trainer=fsdp")
     if size > 1 and job.online is not None:
         raise InputError(f"online: looks at whole batches, which {size} processes (trainer.devices) share; set trainer.devices=1")
     if rows % size:
@@ -205,21 +211,6 @@ def _data(job: Job, size: int, rank: int) -> Any:
     return Together(job.batches, job.clean) if job.online else job.batches
 
 
-def _fit(trainer: pl.Trainer, module: LossModule, loader: Any) -> None:
-    """Errors: KeyboardInterrupt, of which Lightning makes an exit."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")  # on purpose
-        warnings.filterwarnings("ignore", message="FSDP.state_dict_type", category=FutureWarning)  # Lightning asks by it
-        try:
-            trainer.fit(module, loader)
-        except SystemExit as end:
-            if isinstance(end.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-
-
 class Together(torch.utils.data.Dataset[tuple[Any, Any]]):
     """A step's batch, and the clean one that goes with it, if there is one."""
 
@@ -228,18 +219,3 @@ class Together(torch.utils.data.Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, step: int) -> tuple[Any, Any]:
         return self.batches[step], None if self.clean is None else self.clean[step]
-
-
-def _trainer(make_trainer: MakeTrainer, **options: Any) -> pl.Trainer:
-    """A Lightning trainer that stays silent: curves and progress are ours, checkpoints are artifacts."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return make_trainer(
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **options,
-    )

@@ -74,15 +74,15 @@ def midway(config: Mapping[str, Any], folder: Path) -> Midway | None:
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """Torch's, of this process and of the device that it trains on."""
-    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state(), **cuda}
+    own = {} if device.type == "cpu" else {device.type: torch.get_device_module(device).get_rng_state()}
+    return {"cpu": torch.get_rng_state(), **own}
 
 
 def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
     """The reverse. A state of another kind of device is left aside."""
     torch.set_rng_state(state["cpu"].clone())
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].clone(), device)
+    if device.type != "cpu" and device.type in state:
+        torch.get_device_module(device).set_rng_state(state[device.type].clone())
 
 
 def _read(path: Path) -> dict[str, Any]:

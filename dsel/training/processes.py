@@ -22,6 +22,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from pytorch_lightning.strategies import ParallelStrategy
 
 from dsel.error import InputError
 from dsel.remote import pack, unpack
@@ -104,7 +105,7 @@ def together(trainer: pl.Trainer, place: Place, job: Callable[[Place], Any]) -> 
     Errors: what stopped one of the others; the trainer wants several machines.
     """
     size = trainer.world_size
-    if size == 1:
+    if not isinstance(trainer.strategy, ParallelStrategy):
         yield
         return
     if trainer.num_nodes > 1:
@@ -114,6 +115,8 @@ def together(trainer: pl.Trainer, place: Place, job: Callable[[Place], Any]) -> 
             with _joined(trainer, place, size):
                 yield
             return
+        if size > 1:
+            check_alone()
         place.meeting = str(Path(folder) / "meeting")
         with _others(job, place.meeting, size), _joined(trainer, place, size):
             yield
@@ -148,7 +151,6 @@ def _threads(trainer: pl.Trainer, size: int) -> Iterator[None]:
 @contextmanager
 def _others(job: Callable[[Place], Any], meeting: str, size: int) -> Iterator[None]:
     """Processes 1 and on, which are gone at the end. Their errors stand above the one that follows from it here."""
-    check_alone()
     context, data = multiprocessing.get_context("spawn"), pickle.dumps(pack(job), protocol=5)
     begun: list[tuple[SpawnProcess, Connection]] = []
     try:

@@ -101,6 +101,18 @@ def test_two_processes_do_as_one(lab: Lab, tmp_path: Path, options: dict[str, An
     assert not multiprocessing.active_children()
 
 
+def test_one_device_is_one_process(lab: Lab, tmp_path: Path) -> None:
+    """`trainer=ddp` on a machine with one device: to the bit, without another process or a trace."""
+    before = dict(os.environ), torch.get_num_threads()
+    for name, strategy in (("plain", "auto"), ("ddp", "ddp")):
+        (tmp_path / name).mkdir()
+        phase = replace(phase_of(lab, 1), trainer=trainer(1, strategy=strategy))
+        phase.run(State("made up"), replace(lab.world, name="train"), tmp_path / name)
+    assert_same(tmp_path / "plain", tmp_path / "ddp")
+    assert (dict(os.environ), torch.get_num_threads()) == before
+    assert not torch.distributed.is_initialized()
+
+
 def made_up_pairs(count: int) -> Pool:
     rng = np.random.default_rng(0)
     sides = {name: [rng.integers(5, 290, rng.integers(2, 12)).tolist() for _ in range(count)] for name in (SOURCE_TOKENS, TOKENS)}
@@ -192,6 +204,11 @@ def test_an_interrupted_one_goes_on(lab: Lab, tmp_path: Path, monkeypatch: pytes
         ({"online": RandomMask()}, {}, r"online: looks at whole batches, which 2 processes \(trainer\.devices\) share; set trainer\.dev"),
         ({}, {"WORLD_SIZE": "2"}, r"trainer\.devices: WORLD_SIZE=2: torchrun has started dsel 2 times; start it once, without torchrun"),
         ({}, {"SLURM_STEP_NUM_TASKS": "8"}, r"trainer\.devices: SLURM_STEP_NUM_TASKS=8: srun has started dsel 8 times; start it once"),
+        (
+            {"strategy": "ddp_spawn"},
+            {},
+            r"trainer\.strategy: DDPStrategy as Lightning starts it is not known here; set trainer\.str",
+        ),
         ({"num_nodes": 2}, {}, r"trainer\.num_nodes=2: processes are started on this machine only; set trainer\.num_nodes=1"),
     ],
 )
@@ -200,8 +217,8 @@ def test_what_cannot_be_shared_is_named(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    nodes = {"num_nodes": options.pop("num_nodes", 1)}
-    phase = replace(phase_of(lab, 2, **options), trainer=trainer(2, **nodes))
+    more = {key: options.pop(key) for key in ("num_nodes", "strategy") if key in options}
+    phase = replace(phase_of(lab, 2, **options), trainer=trainer(2, **more))
     with pytest.raises(InputError, match=message):
         run_phase(lab, phase, State("made up"), tmp_path / "a")
 
