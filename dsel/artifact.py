@@ -21,6 +21,7 @@ log = logging.getLogger("dsel")
 
 DONE = "done.json"
 PART = ".part"  # ends the name of a file that is being written
+BUILDING, SCRATCH = ".tmp", ".partial"  # end the names of a folder that an artifact is built in, and of what outlives a kill
 RELEASED = ("torch.", "pytorch_lightning.", "transformers.")  # packages with versions, which result.json states
 
 
@@ -105,6 +106,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def scratch(folder: Path) -> Path:
+    """Beside the folder that an artifact is built in: where to put what the next try may go on from. It goes when the artifact is there."""
+    return folder.with_name(folder.name.removesuffix(BUILDING) + SCRATCH)
+
+
 @dataclass(frozen=True)
 class Store:
     """Folders `<name>-<fingerprint>` under `root`, each complete (it holds `done.json`) or absent."""
@@ -138,7 +144,7 @@ class Store:
         with self.locked(path.name):
             if self.has(name, key):
                 return self._find(path), True
-            folder = self.root / f".{path.name}.tmp"
+            folder = self.root / f".{path.name}{BUILDING}"
             if folder.exists():  # we hold the lock: its owner is dead
                 shutil.rmtree(folder)
             folder.mkdir()
@@ -147,11 +153,16 @@ class Store:
                 write_atomic(folder / DONE, json.dumps(dict(record or {}), indent=1, default=str))
                 shutil.rmtree(path, ignore_errors=True)
                 os.replace(folder, path)
+                shutil.rmtree(scratch(folder), ignore_errors=True)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         self.found[path] = 0.0  # computed here, and not to be counted when it is asked for again
         return path, False
+
+    def count(self, path: Path, seconds: float) -> None:
+        """Seconds that went into what was found at `path`, which is no artifact."""
+        self.found[path] = seconds
 
     def _find(self, path: Path) -> Path:
         if path not in self.found:

@@ -241,7 +241,21 @@ class OnlineStep(Protocol):
 
 
 Weigh = Callable[[OnlineStep], "torch.Tensor"]
-"""Gives examples (example,) or tokens (example, time) of a step a weight of at least 0; 0 drops."""
+"""Gives examples (example,) or tokens (example, time) of a step a weight of at least 0; 0 drops. What remembers something from one step to
+the next is `Stateful`, as an nn.Module is, or training would not go on after a kill as if nothing had been."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What can be written down on the way, and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dicts, lists, tuples and sets of tensors, numbers and texts."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """The reverse."""
+        ...
 
 
 class OnlineSelector(Protocol):

@@ -35,7 +35,7 @@ def cell(config: DictConfig) -> float | None:
 
     runtime = HydraConfig.get()
     overrides = {key: value.strip("'") for key, value in (o.lstrip("+~").split("=", 1) for o in runtime.overrides.task if "=" in o)}
-    for key in ("experiment", "trial", "fail_fast"):  # they make no other cell
+    for key in ("experiment", "trial", "fail_fast", "checkpoint_minutes"):  # they make no other cell
         overrides.pop(key, None)
     folder, is_sweep = Path(runtime.runtime.output_dir), runtime.mode == RunMode.MULTIRUN
     if is_sweep and config.fail_fast and has_failed_since_launch(Path(runtime.sweep.dir)):
@@ -129,7 +129,7 @@ def main() -> None:
         if stopped:
             raise stopped[0]
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last phase that was finished", file=sys.stderr)
+        print("interrupted: the same command goes on from what is finished", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         line = cli.explain(error, sys.argv[1:])

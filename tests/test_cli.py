@@ -82,7 +82,7 @@ def test_help_lists_groups_options_and_keys() -> None:
             "experiment=dmeo",
             "experiment=dmeo: no such option, did you mean demo?; there are attribute, complementarity, complementarity_mt, demo",
         ),
-        ("trainer=cpu", "trainer=cpu: no such option, did you mean gpu?; there are debug, default, gpu"),
+        ("trainer=cpu", "trainer=cpu: no such option, did you mean gpu?; there are ddp, debug, default, fsdp, gpu"),
         ("+sourc=1", "sourc: no such key, did you mean source?"),
         ("++scorr=cds", "scorr: no such key, did you mean scorer?"),
         ("nonsense", "Error parsing override 'nonsense'"),
@@ -122,10 +122,13 @@ def test_a_mistake_in_an_option_of_an_experiment() -> None:
         ("budget.units=3 scorer._target_=os.system", "scorer._target_=os.system: not allowed; it must begin with one of dsel."),
         ("budget.units=3 scorer._target_=dsel.scorer.nope.No", "scorer._target_=dsel.scorer.nope.No: cannot be imported"),
         ("budget.units=3 pipeline=[pretrain] trainer=gpu", "trainer: No supported gpu backend found!"),
+        ("budget.units=3 pipeline=[pretrain] trainer=fsdp", "trainer: No supported gpu backend found!"),
+        ("budget.units=3 pipeline=[pretrain] trainer=fsdp trainer.accelerator=cpu", "trainer: The strategy `fsdp` requires a GPU accel"),
+        ("budget.units=3 pipeline=[pretrain] trainer=ddp trainer.devices=2 phases.pretrain.batch_size=5", "batch_size=5: cannot be "),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_value(select: list[str], tmp_path: Path, wrong: str, answer: str) -> None:
-    if "trainer=gpu" in wrong:
+    if "trainer=" in wrong:
         import torch
 
         if torch.cuda.is_available():
@@ -180,7 +183,7 @@ def test_an_interrupted_run_says_how_to_go_on(select: list[str], tmp_path: Path,
     monkeypatch.setattr("dsel.scorer.domain_classifier.DomainClassifier.fit", interrupted)
     answer = dsel(*select, "budget.units=3", outputs=tmp_path)
     assert (answer.code, answer.out.count("Traceback")) == (130, 0)
-    assert answer.err == "interrupted: the same command goes on from the last phase that was finished\n"
+    assert answer.err == "interrupted: the same command goes on from what is finished\n"
 
 
 def test_a_failed_cell_does_not_stop_the_others(sweep: list[str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,14 @@ class PairBatches(torch.utils.data.Dataset[Pairs]):
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self._epoch = lru_cache(maxsize=2 * len(self.sides))(self._cut_epoch)
         self._ends: list[list[int]] = [[] for _ in self.sides]  # steps after each epoch of a pool, as far as they were asked for
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cache, which cannot go to another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_epoch"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._epoch = lru_cache(maxsize=2 * len(self.sides))(self._cut_epoch)
 
     def __getitem__(self, step: int) -> Pairs:
         found = [

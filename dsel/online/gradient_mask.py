@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -84,6 +85,14 @@ class _Weigh:
         positive = alignment.clamp_min(0)
         return positive * (alignment.numel() / positive.sum().clamp_min(1e-30))
 
+    def state_dict(self) -> dict[str, Any]:
+        """The method that was found the cheapest too: at another time it may be another."""
+        return {"method": self.method, "only": self.only, "mean": dict(self.mean)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.method, self.only, self.mean = state_dict["method"], state_dict["only"], state_dict["mean"]
+
     def _begin(self, step: OnlineStep) -> None:
         options = self.options
         self.only = step.names(options.parameters) if options.parameters else None
@@ -94,5 +103,6 @@ class _Weigh:
 
     def _turn(self, step: OnlineStep, clean: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         keep = self.options.momentum if self.mean else 0.0
-        self.mean = {name: keep * self.mean.get(name, value) + (1 - keep) * value for name, value in clean.items()}
+        mean = {name: self.mean.get(name, value).to(value.device) for name, value in clean.items()}  # what was on disk is on the CPU
+        self.mean = {name: keep * mean[name] + (1 - keep) * value for name, value in clean.items()}
         return step.precondition(self.mean) if self.options.precondition else self.mean

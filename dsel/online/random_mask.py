@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,10 +27,22 @@ class RandomMask:
 
     def begin(self, seed: int) -> Weigh:
         """What weighs one training's steps, by draws of its own."""
-        generator = torch.Generator().manual_seed(seed)
+        return _Draws(self, torch.Generator().manual_seed(seed))
 
-        def weigh(step: OnlineStep) -> torch.Tensor:
-            shape = step.predicted.shape if self.level == "token" else step.predicted.shape[:1]
-            return (torch.rand(shape, generator=generator) >= self.rate).float().to(step.predicted.device)
 
-        return weigh
+@dataclass(frozen=True)
+class _Draws:
+    options: RandomMask
+    generator: torch.Generator
+
+    def __call__(self, step: OnlineStep) -> torch.Tensor:
+        shape = step.predicted.shape if self.options.level == "token" else step.predicted.shape[:1]
+        return (torch.rand(shape, generator=self.generator) >= self.options.rate).float().to(step.predicted.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the draws stand."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Draw on from there."""
+        self.generator.set_state(state_dict["generator"].clone())

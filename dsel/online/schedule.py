@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from dsel.error import InputError
-from dsel.protocol import OnlineSelector, OnlineStep, Weigh
+from dsel.protocol import OnlineSelector, OnlineStep, Stateful, Weigh
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,25 @@ class Schedule:
 
     def begin(self, seed: int) -> Weigh:
         """What weighs one training's steps."""
-        weigh = self.selector.begin(seed)
+        return _WhenDue(self, self.selector.begin(seed))
 
-        def when_due(step: OnlineStep) -> torch.Tensor:
-            since, over = step.number - self.start, self.end is not None and step.number >= self.end
-            if since < 0 or over or since % self.every:
-                return torch.ones(len(step.predicted), device=step.predicted.device)
-            return weigh(step)
 
-        return when_due
+@dataclass(frozen=True)
+class _WhenDue:
+    options: Schedule
+    weigh: Weigh
+
+    def __call__(self, step: OnlineStep) -> torch.Tensor:
+        since, over = step.number - self.options.start, self.options.end is not None and step.number >= self.options.end
+        if since < 0 or over or since % self.options.every:
+            return torch.ones(len(step.predicted), device=step.predicted.device)
+        return self.weigh(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The selector's, if it has one."""
+        return self.weigh.state_dict() if isinstance(self.weigh, Stateful) else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The reverse."""
+        if isinstance(self.weigh, Stateful):
+            self.weigh.load_state_dict(state_dict)

@@ -55,6 +55,7 @@ def fine_tuned_model(train: Train, start: Path, world: World, pool: Pool) -> tup
     from dsel.functional.gradients import unfreeze
     from dsel.training.adapter import merged
     from dsel.training.checkpoint import load_model
+    from dsel.training.curve import nothing
     from dsel.training.fit import Plan, fit
 
     assert world.model is not None
@@ -63,6 +64,6 @@ def fine_tuned_model(train: Train, start: Path, world: World, pool: Pool) -> tup
     plan = Plan(train.total_steps, schedule=train.schedule, warmup=train.warmup, every=train.total_steps, smoothing=train.label_smoothing)
     batches = world.objective.batches({pool.name: (pool, 1.0)}, world.model.context, train.batch_size, world.phase_seed("order"))
     trained = train.with_adapters(model, world)
-    fit(trained, world.objective, batches, plan, train.optimizer, train.trainer, lambda _: {}, "fine-tune", world.phase_seed("dropout"))
+    fit(trained, world.objective, batches, plan, train.optimizer, train.trainer, nothing, "fine-tune", world.phase_seed("dropout"))
     model = merged(trained) if train.lora is not None else model
     return model.eval(), 6.0 * size * train.total_steps * train.batch_size * world.model.context

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsel.artifact import scratch
 from dsel.context import World
 from dsel.error import InputError
 from dsel.functional.schedule import SCHEDULES
@@ -112,6 +113,7 @@ class Train:
             self._freeze_others(trained, world)
             fitted = self._fit(trained, parts, plan, optimizer_state, world, folder)
             rows = fitted.curve
+            world.store.count(scratch(folder), fitted.seconds_before)
             _save_record(fitted.record, folder)
             tokens = fitted.steps_taken * self.batch_size * world.model.context
             cost = {
@@ -144,6 +146,7 @@ class Train:
     ) -> Fitted:  # fmt: skip
         from dsel.training.evaluation import losses_on
         from dsel.training.fit import fit
+        from dsel.training.midway import midway
 
         assert world.model is not None
         batches = world.objective.batches(parts, world.model.context, self.batch_size, world.phase_seed("order"))
@@ -151,7 +154,7 @@ class Train:
         return fit(
             model, world.objective, batches, plan, self.optimizer, self.trainer, measure, world.name,
             world.phase_seed("dropout"), optimizer_state, self.online, self._clean(world),
-            folder if self.snapshots else None,
+            folder if self.snapshots else None, midway(world.config, scratch(folder)),
         )  # fmt: skip
 
     def _num_cut(self, parts: Mapping[str, tuple[Pool, float]], world: World) -> int:

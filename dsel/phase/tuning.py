@@ -50,6 +50,7 @@ class Tuning:
         import torch
 
         from dsel.objective.labelling import Labelling, RowBatches
+        from dsel.training.curve import nothing
         from dsel.training.fit import Plan, fit
 
         mean, scale = (float(task.labels.mean()), float(task.labels.std())) if task.is_regression else (0.0, 1.0)
@@ -58,5 +59,5 @@ class Tuning:
         plan = Plan(steps, schedule=self.schedule, warmup=math.ceil(self.warmup * steps), every=steps)
         batches = RowBatches(tokens, labels, context, self.batch_size, seed)
         optimizer = partial(self.optimizer, lr=self.learning_rate)
-        fit(model, Labelling(), batches, plan, optimizer, self.trainer, lambda _: {}, f"tune {task.name}"[:12], seed)
+        fit(model, Labelling(), batches, plan, optimizer, self.trainer, nothing, f"tune {task.name}"[:12], seed)
         return mean, scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from dsel.context import World
 from dsel.functional.likelihood import document_losses
 from dsel.pool import Pool
+from dsel.protocol import Objective
 
 
 def head_of(pool: Pool, num_tokens: int) -> Pool:
@@ -24,11 +26,17 @@ def head_of(pool: Pool, num_tokens: int) -> Pool:
 def losses_on(pools: Mapping[str, Pool], world: World, num_tokens: int) -> Callable[[torch.nn.Module], dict[str, float]]:
     """A function from a model to its mean loss on each of `pools`, on at most about `num_tokens` tokens; empty pools are left out."""
     heads = {name: head_of(world.tokenized(pool), num_tokens) for name, pool in pools.items() if len(pool)}
-    return lambda model: {name: mean_loss(model, world, head) for name, head in heads.items()}
+    assert world.model is not None
+    return partial(_losses, heads, world.objective, world.model.context)
 
 
 def mean_loss(model: torch.nn.Module, world: World, pool: Pool) -> float:
     """Loss per predicted token in nats, over all tokens of all documents; each document is read from its own start."""
     assert world.model is not None
-    losses, counts = document_losses([model], world.objective, pool.table, world.model.context)
-    return float(losses.sum() / max(counts.sum(), 1))
+    return _losses({"": pool}, world.objective, world.model.context, model)[""]
+
+
+def _losses(pools: Mapping[str, Pool], objective: Objective, context: int, model: torch.nn.Module) -> dict[str, float]:
+    """By name. A function of the module: other processes may be given it."""
+    found = {name: document_losses([model], objective, pool.table, context) for name, pool in pools.items()}
+    return {name: float(losses.sum() / max(counts.sum(), 1)) for name, (losses, counts) in found.items()}

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from dsel.error import InputError
-from dsel.progress import Progress, here, progress
-from dsel.protocol import Losses, OnlineSelector
+from dsel.progress import Progress, progress
+from dsel.protocol import Losses, OnlineSelector, Stateful
+from dsel.training.curve import Curve, Measure, nothing
+from dsel.training.loop import MakeTrainer, run_loop, silent_trainer
 from dsel.training.mask_record import MaskRecord
+from dsel.training.midway import Midway
 from dsel.training.module import LossModule, MakeOptimizer, Online, run_schedule
-from dsel.training.snapshots import Snapshots, snapshot_steps
+from dsel.training.processes import Place, Shares, together
+from dsel.training.resumable import Resumable, Stop, say_where, stoppable
+from dsel.training.sharded import Whole, is_sharded
+from dsel.training.snapshots import FOLDER as SNAPSHOTS
+from dsel.training.snapshots import Snapshots, copy_snapshots, snapshot_steps
 
-Measure = Callable[[torch.nn.Module], Mapping[str, float]]
-MakeTrainer = Callable[..., pl.Trainer]
+SHARED = (DDPStrategy, FSDPStrategy)  # on several processes, which are started here and not by Lightning
+APART = 1_000_003  # between the seeds of processes, which drop out other units
 
 
 @dataclass(frozen=True)
@@ -45,64 +54,44 @@ class Plan:
     proximity: float = 0.0
     num_snapshots: int = 0
 
-
-@dataclass
-class Curve(pl.Callback):
-    """Measures the model every few steps, keeps the best weights where asked, and stops when it gets no better."""
-
-    plan: Plan
-    measure: Measure
-    tokens_per_step: int
-    bar: Progress
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-    steps: int = 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The first point: before any step."""
-        self._point(pl_module, trainer, float("nan"))
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """A point when due. Errors: a loss that is not finite."""
-        self.steps += 1
-        self.bar.advance(self.tokens_per_step)
-        step = self.plan.start + self.steps
-        if self.steps % self.plan.every and step != (self.plan.stop or self.plan.total):
-            return
-        loss = float(pl_module.last_loss)  # type: ignore[arg-type]
-        if not math.isfinite(loss):
-            raise InputError(f"training: the loss is {loss} at step {step}; lower optimizer.lr or set trainer.gradient_clip_val")
-        self._point(pl_module, trainer, loss)
-
-    def _point(self, module: pl.LightningModule, trainer: pl.Trainer, loss: float) -> None:
-        model: torch.nn.Module = module.model  # type: ignore[assignment]
-        model.eval()
-        measured = dict(self.measure(model))
-        model.train()
-        step = self.plan.start + self.steps
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"step": step, "tokens": self.steps * self.tokens_per_step, "train_loss": loss, "learning_rate": rate}
-        self.rows.append(row | measured)
-        target = measured.get("target_loss", float("nan"))
-        if here.report is not None and math.isfinite(target):
-            here.report(self.bar.label, step, target)
-        shown = {"loss": loss, "target": target}
-        self.bar.note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if math.isfinite(value))
-        if self.plan.keep == "best" and math.isfinite(target) and (self.best is None or target < self.best[0]):
-            self.best = (target, step, {k: v.detach().clone() for k, v in model.state_dict().items()})
-        stale = self.best is not None and step - self.best[1] > (self.plan.patience or 0) * self.plan.every
-        trainer.should_stop = trainer.should_stop or (self.plan.patience is not None and stale)
+    @property
+    def end(self) -> int:
+        """The step after which training stops."""
+        return self.total if self.stop is None else self.stop
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The trained model is the one that was passed in. `curve` has a row a point; `step` is that of the weights kept."""
+    """The trained model is the one that was passed in. `curve` has a row a point; `step` is that of the weights kept.
+
+    `seconds_before` went into what was found of a training that was killed.
+    """
 
     curve: list[dict[str, float]]
     step: int
     steps_taken: int
     optimizer_state: dict[str, Any]
     record: MaskRecord
+    seconds_before: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What each process of a training is given."""
+
+    model: torch.nn.Module
+    objective: Losses
+    batches: Any
+    plan: Plan
+    make_optimizer: MakeOptimizer
+    make_trainer: MakeTrainer
+    measure: Measure
+    seed: int
+    optimizer_state: Mapping[str, Any] | None
+    online: OnlineSelector | None
+    clean: Any
+    snapshots: Path | None  # where they go
+    before: Mapping[str, Any] | None  # what it goes on from
 
 
 def fit(
@@ -119,41 +108,107 @@ def fit(
     online: OnlineSelector | None = None,
     clean: Any = None,  # such a dataset of clean data, where `online` wants it
     folder: Path | None = None,  # of snapshots
+    midway: Midway | None = None,
 ) -> Fitted:
-    """Train `model` in place. What is random in training (dropout) is drawn from `seed`; global random state is left alone."""
-    stop = plan.total if plan.stop is None else plan.stop
-    tokens = batches.batch_size * batches.context
-    module = LossModule(
-        model,
-        objective,
-        make_optimizer,
+    """Train `model` in place. What is random in training (dropout) is drawn from `seed`; global random state is left alone.
+
+    With `midway`, training goes on from the checkpoint that a killed one has left there, and leaves such checkpoints itself.
+    """
+    found = midway.newest() if midway is not None else None
+    if found is not None:
+        say_where(label, plan.start + found[0]["parts"]["curve"]["steps"], plan.end, found[1])
+    place = None if folder is None else (folder if midway is None else midway.folder) / SNAPSHOTS
+    job = Job(
+        model, objective, batches, plan, make_optimizer, make_trainer, measure, seed, optimizer_state, online, clean, place,
+        None if found is None else found[0],
+    )  # fmt: skip
+    stop, tokens = Stop(label), batches.batch_size * batches.context
+    with (
+        progress(label, (plan.end - plan.start) * tokens, getattr(batches, "unit", "tokens")) as bar,
+        torch.random.fork_rng(),
+        stoppable(stop) if midway is not None else nullcontext(),
+    ):
+        fitted = train(job, Place(), label, bar, midway, stop)
+    if folder is not None and place is not None and midway is not None:
+        copy_snapshots(place, folder / SNAPSHOTS)
+    return fitted
+
+
+def train(
+    job: Job, place: Place, label: str = "", bar: Progress | None = None, midway: Midway | None = None, stop: Stop | None = None
+) -> Fitted:
+    """What each process does; all but the first without `bar` and `midway`."""
+    plan, before = job.plan, job.before
+    module = _module(job)
+    curve = Curve(plan, job.measure, job.batches.batch_size * job.batches.context, bar)
+    kept = [] if job.snapshots is None else [Snapshots(snapshot_steps(plan.end - plan.start, plan.num_snapshots), job.snapshots)]
+    parts: dict[str, Stateful] = {"curve": curve, "record": module.record}
+    for callback in kept:
+        parts["snapshots"] = callback
+    if module.online is not None and isinstance(module.online.weigh, Stateful):
+        parts["online"] = module.online.weigh
+    resumable = Resumable(label, midway, curve, parts, stop or Stop(), before)
+    resumable.restore(job.model)
+    if bar is not None:
+        bar.started -= resumable.seconds_before  # its rate is that of all that is done
+    at_end = Whole()
+    callbacks = [curve, *kept, resumable, at_end]
+    trainer = silent_trainer(job.make_trainer, place, max_steps=plan.end - curve.step, callbacks=callbacks)
+    _check(job, trainer)
+    if is_sharded(trainer):
+        module.model = copy.deepcopy(job.model)  # it is taken apart
+    torch.manual_seed(job.seed + plan.start + APART * place.rank)
+    data = _data(job, trainer.world_size, place.rank)
+    loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(curve.step, plan.end))
+    module.train()
+    others = job if is_sharded(trainer) else replace(job, measure=nothing)  # the first measures for all
+    with together(trainer, place, partial(train, others)):
+        run_loop(trainer, module, loader)
+    if best := curve.best[2] if curve.best is not None else at_end.weights:  # none but on the first process
+        job.model.load_state_dict(best)
+    job.model.eval()
+    state = at_end.optimizer_state or trainer.optimizers[0].state_dict()
+    step = curve.best[1] if curve.best else curve.step
+    return Fitted(curve.rows, step, curve.steps, state, module.record, resumable.seconds_before)
+
+
+def _module(job: Job) -> LossModule:
+    """With weights and optimizer as they were before the first step of all, or as far as a killed training got."""
+    plan, before = job.plan, job.before
+    return LossModule(
+        job.model,
+        job.objective,
+        job.make_optimizer,
         run_schedule(plan.schedule, plan.warmup, plan.total),
-        plan.start,
-        optimizer_state,
+        plan.start + (before["optimizer_steps"] if before else 0),
+        before["optimizer"] if before else job.optimizer_state,
         plan.smoothing,
-        Online(online.begin(seed), online.normaliser) if online else None,
+        Online(job.online.begin(job.seed), job.online.normaliser) if job.online else None,
         plan.proximity,
     )
-    with progress(label, (stop - plan.start) * tokens, getattr(batches, "unit", "tokens")) as bar, torch.random.fork_rng():
-        torch.manual_seed(seed + plan.start)
-        curve = Curve(plan, measure, tokens, bar)
-        kept = [] if folder is None else [Snapshots(snapshot_steps(stop - plan.start, plan.num_snapshots), folder)]
-        trainer = _trainer(make_trainer, max_steps=stop - plan.start, callbacks=[curve, *kept])
-        data = Together(batches, clean) if online else batches
-        loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(plan.start, stop))
-        model.train()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")  # on purpose
-            trainer.fit(module, loader)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if curve.best is not None:
-        model.load_state_dict(curve.best[2])
-    model.eval()
-    state = trainer.optimizers[0].state_dict()
-    return Fitted(curve.rows, curve.best[1] if curve.best else plan.start + curve.steps, curve.steps, state, module.record)
+
+
+def _check(job: Job, trainer: pl.Trainer) -> None:
+    """Errors: what needs whole batches or whole weights, where processes share them."""
+    size, rows = trainer.world_size, job.batches.batch_size
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher) or (size > 1 and not isinstance(trainer.strategy, SHARED)):
+        kind = type(trainer.strategy).__name__
+        raise InputError(f"trainer.strategy: {kind} as Lightning starts it is not known here; set trainer.strategy=ddp, or trainer=fsdp")
+    if size > 1 and job.online is not None:
+        raise InputError(f"online: looks at whole batches, which {size} processes (trainer.devices) share; set trainer.devices=1")
+    if rows % size:
+        raise InputError(f"batch_size={rows}: cannot be shared evenly by {size} processes (trainer.devices); give a multiple of {size}")
+    if is_sharded(trainer):
+        for key, value in (("online", job.online), ("proximity", job.plan.proximity), ("snapshots", job.plan.num_snapshots)):
+            if value:
+                raise InputError(f"{key}: needs whole weights, of which trainer=fsdp holds parts; set trainer=ddp, or leave it out")
+
+
+def _data(job: Job, size: int, rank: int) -> Any:
+    """Of each step, what this process trains on."""
+    if size > 1:
+        return Shares(job.batches, rank, size)
+    return Together(job.batches, job.clean) if job.online else job.batches
 
 
 class Together(torch.utils.data.Dataset[tuple[Any, Any]]):
@@ -164,17 +219,3 @@ class Together(torch.utils.data.Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, step: int) -> tuple[Any, Any]:
         return self.batches[step], None if self.clean is None else self.clean[step]
-
-
-def _trainer(make_trainer: MakeTrainer, **options: Any) -> pl.Trainer:
-    """A Lightning trainer that stays silent: curves and progress are ours, checkpoints are artifacts."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return make_trainer(
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )

@@ -53,6 +53,14 @@ class MaskRecord:
                 "selector with online=schedule and a later online.start", self.skipped, len(self.rows), number,
             )  # fmt: skip
 
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {"rows": self.rows, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.rows, self.skipped = state_dict["rows"], state_dict["skipped"]
+
     def metrics(self) -> dict[str, float]:
         """`masked_share` over all steps; how well the mask matches the noise over the second half of them, where the model has learnt to
         tell: `mask_auc`, the mean over steps of how far noise stands below the rest in alignment, and `mask_precision`, `mask_recall`."""

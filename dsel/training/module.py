@@ -15,6 +15,7 @@ from dsel.error import InputError
 from dsel.functional.schedule import multiplier
 from dsel.protocol import Losses, Weigh
 from dsel.training.mask_record import MaskRecord
+from dsel.training.sharded import clip_norm, is_sharded, load_optimizer_state
 from dsel.training.step import Step
 
 MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -62,10 +63,21 @@ class LossModule(pl.LightningModule):
         """Mean loss over the batch's predicted tokens, or what an online selector makes of it; None where it drops all of them."""
         if self.online is not None:
             return self._selected(*batch)
-        losses = self.objective.token_losses(self.model, batch, self.smoothing)
-        loss = losses.sum() / self.objective.predicted(batch).sum().clamp_min(1)  # of a batch all of which is left out
-        self.last_loss = loss.detach()
+        if self.trainer.world_size > 1:
+            loss = self._shared(*batch)
+        else:
+            losses = self.objective.token_losses(self.model, batch, self.smoothing)
+            loss = losses.sum() / self.objective.predicted(batch).sum().clamp_min(1)  # of a batch all of which is left out
+            self.last_loss = loss.detach()
         return loss + self._distance() if self.proximity else loss
+
+    def _shared(self, batch: Any, counts: bool) -> torch.Tensor:
+        """This process's part of the mean over the tokens of all, times their number, since their gradients are averaged."""
+        total = self.objective.token_losses(self.model, batch, self.smoothing).sum() * counts
+        sums = torch.stack([total.detach().double(), self.objective.predicted(batch).sum().double() * counts])
+        torch.distributed.all_reduce(sums)
+        self.last_loss = sums[0] / sums[1].clamp_min(1)
+        return total * (self.trainer.world_size / sums[1].clamp_min(1)).to(total.dtype)
 
     def _distance(self) -> torch.Tensor:
         """`proximity` times the squared distance from where training began."""
@@ -90,13 +102,22 @@ class LossModule(pl.LightningModule):
         self.last_loss = loss.detach()
         return loss + self._distance() if self.proximity else loss
 
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """As the trainer says; by the norm of all parts where weights are in parts, which Lightning leaves to us."""
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and is_sharded(self.trainer):
+            clip_norm(self.trainer, float(gradient_clip_val))
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
         """The optimizer, with its state where a phase goes on, and the run's schedule by step."""
         optimizer = self.make_optimizer([p for p in self.model.parameters() if p.requires_grad])
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         if self.optimizer_state is not None:
-            optimizer.load_state_dict(dict(self.optimizer_state))
+            load_optimizer_state(self.trainer, optimizer, self.optimizer_state)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule, last_epoch=self.start_step - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from dsel.artifact import PART
 from dsel.context import Snapshot
 from dsel.functional.alignment import trainable
 from dsel.training.checkpoint import OPTIMIZER, load_model, load_names, load_training, save_model, save_training
@@ -23,12 +26,26 @@ def snapshot_steps(num_steps: int, num_snapshots: int) -> list[int]:
 
 
 class Snapshots(pl.Callback):
-    """Writes model and optimizer state after some steps, with the mean learning rate since the snapshot before."""
+    """Writes model and optimizer state into `folder` after some steps, with the mean learning rate since the snapshot before."""
 
     def __init__(self, steps: list[int], folder: Path) -> None:
         self.steps, self.folder = set(steps), folder
         self.taken, self.rates = 0, 0.0
         self.since = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Remove what a killed training has written after the step that this one goes on from."""
+        for place in self.folder.glob("*") if trainer.is_global_zero else ():
+            if not place.name.isdigit() or int(place.name) > self.taken:
+                shutil.rmtree(place)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and rates; the snapshots are on disk."""
+        return {"taken": self.taken, "rates": self.rates, "since": self.since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.taken, self.rates, self.since = state_dict["taken"], state_dict["rates"], state_dict["since"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Count the step at the rate that it takes."""
@@ -47,14 +64,29 @@ class Snapshots(pl.Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        place = self.folder / FOLDER / f"{self.taken:08d}"
-        place.mkdir(parents=True)
-        model: torch.nn.Module = pl_module.model  # type: ignore[assignment]
-        save_model(model, place)
-        save_training(place, self.taken, trainer.optimizers[0].state_dict(), list(trainable(model)))
-        record = {"learning_rate": self.rates / self.since}
-        (place / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        if trainer.is_global_zero:
+            place = self.folder / f"{self.taken:08d}"
+            unfinished = place.with_suffix(PART)
+            unfinished.mkdir(parents=True)
+            model: torch.nn.Module = pl_module.model  # type: ignore[assignment]
+            save_model(model, unfinished)
+            save_training(unfinished, self.taken, trainer.optimizers[0].state_dict(), list(trainable(model)))
+            (unfinished / RECORD).write_text(json.dumps({"learning_rate": self.rates / self.since}), encoding="utf-8")
+            os.replace(unfinished, place)
         self.rates, self.since = 0.0, 0
+
+
+def copy_snapshots(folder: Path, into: Path) -> None:
+    """Those in `folder`, by links where the file system has them: a kill leaves the ones or all."""
+    if folder.is_dir():
+        shutil.copytree(folder, into, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def load_snapshots(checkpoint: Path) -> Iterator[Snapshot]:
