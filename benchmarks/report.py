@@ -27,7 +27,7 @@ ARMS = ["none", "random", *(f"method_{letter}" for letter in "abcdefgh")]
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 SEEDS = range(5)
 DOMAINS, BINS, STEPS = 24, 40, 400
-READY = "document.querySelector('#result .mark') && document.querySelector('#table tbody tr')"
+FIRST_VIEWS = ("#result .mark", "#pareto .mark", "#table tbody tr")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ def measure(page: Path, cells: int, built: float) -> Measured:
         tab = browser.new_page(viewport={"width": 1400, "height": 1000})
         start = time.perf_counter()
         tab.goto(page.as_uri())
-        tab.wait_for_function(READY)
+        for view in FIRST_VIEWS:
+            tab.wait_for_selector(view)
         opened = time.perf_counter() - start
         start = time.perf_counter()
         tab.fill("#filter", "arm=method_c seed=1,2")

@@ -7,13 +7,18 @@ const ORDER = ["done", "running", "failed", "died", "waiting", "pruned", "skippe
 const source = new EventSource("events");
 
 source.addEventListener("page", (event) => {
-  if (event.data === panel.dataset.version) return;
-  sessionStorage.setItem("dsel-scroll", String(scrollY));
-  location.reload();
+  if (event.data !== panel.dataset.version) again();
 });
 source.addEventListener("status", (event) => show(JSON.parse(event.data)));
 source.addEventListener("open", () => panel.classList.remove("lost"));
 source.addEventListener("error", () => panel.classList.add("lost"));
+
+// Not under the hands of somebody who types
+function again() {
+  if (document.activeElement?.matches("input, select")) return void setTimeout(again, 500);
+  sessionStorage.setItem("dsel-scroll", String(scrollY));
+  location.reload();
+}
 
 addEventListener("load", () => {
   const place = Number(sessionStorage.getItem("dsel-scroll"));
