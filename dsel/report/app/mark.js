@@ -44,14 +44,25 @@ export function noted(node, lines) {
 }
 
 const tip = html("div", { class: "tip", role: "status" });
-const nodeOf = (event) => event.target.closest?.(".mark, .noted, [data-cell]");
+
+// What the pointer is on; of marks that lie upon each other the nearest
+function nodeOf({ target, clientX, clientY }) {
+  const under = document.elementsFromPoint(clientX, clientY).map((node) => node.closest(".mark"));
+  const marks = [...new Set(under.filter(Boolean))];
+  if (marks.length < 2 || marks.some((node) => node.matches(".curve"))) return target.closest?.(".mark, .noted, [data-group]");
+  const far = (node) => {
+    const box = (find(".glyph", node) ?? node).getBoundingClientRect();
+    return Math.hypot(box.x + box.width / 2 - clientX, box.y + box.height / 2 - clientY);
+  };
+  return marks.reduce((best, node) => (far(node) < far(best) ? node : best));
+}
 
 function show(node, x, y) {
   const note = notes.get(node);
   light(note?.cell?.group.index ?? node.dataset.group);
+  tip.classList.toggle("on", Boolean(note));
   if (!note) return;
   tip.replaceChildren(...note.lines.map((line, at) => html(at ? "div" : "b", {}, line)));
-  tip.classList.add("on");
   const left = Math.min(x + 14, innerWidth - tip.offsetWidth - 8);
   const top = y + 18 + tip.offsetHeight > innerHeight ? y - tip.offsetHeight - 12 : y + 18;
   tip.style.transform = `translate(${Math.max(8, left)}px, ${Math.max(8, top)}px)`;
