@@ -23,12 +23,14 @@ function fill(node, attributes, children) {
 export const find = (selector, within = document) => within.querySelector(selector);
 export const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-// A row for each of `rows` ({words, group, kind}); its first word names it. Words are text or elements
-export function tableOf(titles, rows) {
-  const head = titles.map((words, at) => html("th", { scope: "col", class: at ? null : "key" }, words));
+// A row for each of `rows` ({words, group, kind}); its first word names it. Words are text or elements; those of the first `left` columns
+// stand at the left
+export function tableOf(titles, rows, left = 1) {
+  const column = (at) => (at < left ? "key" : null);
+  const head = titles.map((words, at) => html("th", { scope: "col", class: column(at) }, words));
   const body = rows.map(({ words, group, kind }) => {
     const [name, ...rest] = words;
-    const values = rest.map((word) => html("td", {}, word ?? ""));
+    const values = rest.map((word, at) => html("td", { class: column(at + 1) }, word ?? ""));
     return html("tr", { "data-group": group?.index, class: kind }, html("th", { scope: "row" }, name), ...values);
   });
   return html(

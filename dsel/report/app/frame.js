@@ -1,10 +1,16 @@
 // What all drawings share: a frame with axes, grid and titles.
-import { svg } from "./element.js";
+import { find, findAll, svg } from "./element.js";
 import { alike } from "./format.js";
 import { reachable } from "./mark.js";
 
-export const drawing = (width, height, label, ...children) =>
-  reachable(svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": label }, ...children));
+const DENSE = 24; // of more settings, spreads are shown under the pointer only
+
+export function drawing(width, height, label, ...children) {
+  const known = { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": label };
+  const node = reachable(svg("svg", known, ...children));
+  node.classList.toggle("dense", findAll(".stop", node).length > DENSE && !find(".reach.row", node));
+  return node;
+}
 
 export const text = (x, y, words, attributes) => svg("text", { x, y, ...attributes }, words);
 export const line = (x1, y1, x2, y2, attributes) => svg("line", { x1, y1, x2, y2, ...attributes });

@@ -51,7 +51,7 @@ function drawRow(row, y, x, area, metric, { relative, small }) {
     row.points[0].cell,
     noteOf(row, metric, relative),
     { class: group.series.colour },
-    svg("rect", { x: small ? 0 : 4, y: y - 9, width: area.right - 4, height: small ? 13 : 18, class: "reach" }),
+    svg("rect", { x: small ? 0 : 4, y: y - 9, width: area.right - 4, height: small ? 13 : 18, class: "reach row" }),
     name,
     line(low, y, high, y, { class: "spread" }),
     glyph(group.series, x(row.mean), y),

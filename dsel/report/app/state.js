@@ -11,6 +11,7 @@ const DEFAULTS = {
   loss: "target_loss",
   along: "step",
   seeds: "",
+  shade: "",
   cost: "",
   unit: "seconds",
   sort: "",

@@ -32,8 +32,8 @@ export const changeView = {
     return html("div", { class: both ? "beside" : null }, ...parts);
   },
   note: () =>
-    "Left: the better a setting, the nearer to its corner; bars: one standard deviation. " +
-    "Right: lines that cross are settings that fine-tuning reorders.",
+    "The better a setting, the nearer to its corner; bars: one standard deviation. " +
+    `Of up to ${MOST} settings the ranks are drawn, too: lines that cross are settings that fine-tuning reorders.`,
 };
 
 const noteOf = ({ group, before, after }, metric) => [

@@ -103,7 +103,7 @@ function drawRow(row, top, step, x, area) {
     row.cell,
     [row.group.name, ...lines],
     { class: "costs" },
-    svg("rect", { x: 0, y: top, width: area.right + 60, height: step, class: "reach" }),
+    svg("rect", { x: 0, y: top, width: area.right + 60, height: step, class: "reach row" }),
     text(area.left - 8, top + step / 2 + 4, cut(row.group.name, area.left - 12), { "text-anchor": "end", class: "name" }),
     ...parts,
     text(x(row.sum) + 8, top + step / 2 + 4, short(row.sum), { class: "name quiet" }),

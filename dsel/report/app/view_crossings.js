@@ -17,7 +17,7 @@ export const crossingsView = {
     const rows = data.crossings.filter((each) => names.has(each.first) && names.has(each.second));
     if (!rows.length) return null;
     const more = rows.length > MOST ? html("p", { class: "note" }, `The first ${MOST} of ${rows.length} pairs.`) : null;
-    return html("div", {}, tableOf(TITLES, rows.slice(0, MOST).map(row)), more);
+    return html("div", {}, tableOf(TITLES, rows.slice(0, MOST).map(row), 2), more);
   },
   note: () =>
     "While training on the selection, over all seeds: the last crossing of each pair that differs in one thing. " +

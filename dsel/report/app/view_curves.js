@@ -1,15 +1,10 @@
 // Progress of training: the mean curve of each setting with its lowest and highest seed, or every seed alone.
 import { choice, toggle } from "./control.js";
 import { cells as allCells, data } from "./data.js";
-import { svg, html } from "./element.js";
-import { fixed, short } from "./format.js";
-import { drawing, path, xAxis, yAxis } from "./frame.js";
-import { mark, swatch } from "./mark.js";
-import { linear, padded } from "./scale.js";
+import { plotCurves } from "./plot_curves.js";
 import { state } from "./state.js";
 import { meanCurve } from "./statistics.js";
 
-const BANDS = 8; // more of them upon each other hide the lines
 const LOSSES = [
   ["target_loss", "target loss"],
   ["pool_loss", "pool loss"],
@@ -31,10 +26,14 @@ const alongs = () =>
   );
 const alongOf = () => (alongs().some(([along]) => along === state.along) ? state.along : "step");
 
+// Where more values of x than series were tried, colours are x, else series
+const manyX = data.x?.texts.length > 1;
+const shadeOf = () => (manyX ? state.shade || (data.x.texts.length > data.series.length ? "x" : "series") : "series");
+
 export const curvesView = {
   id: "curves",
   title: "Learning curves",
-  uses: ["phase", "loss", "along", "seeds"],
+  uses: ["phase", "loss", "along", "seeds", "shade"],
   available: () => data.curves.length > 0,
   controls: () => [
     choice(
@@ -46,11 +45,27 @@ export const curvesView = {
     ),
     choice("Loss", "loss", losses(), undefined, lossOf()),
     choice("Along", "along", alongs(), undefined, alongOf()),
+    manyX &&
+      choice(
+        "Colour",
+        "shade",
+        [
+          ["series", "by setting"],
+          ["x", `by ${data.x.title}`],
+        ],
+        undefined,
+        shadeOf(),
+      ),
     toggle("Seeds", "seeds", "Every seed's own curve in place of the mean"),
   ],
   draw(width, cells) {
     const lines = linesOf(cells);
-    return lines.length ? draw(width, lines) : null;
+    const names = {
+      along: TITLES[alongOf()],
+      unit: alongOf() === "step" ? "steps" : alongOf(),
+      loss: LOSSES.find(([loss]) => loss === lossOf())[1],
+    };
+    return lines.length ? plotCurves(width, lines, { ...names, byX: shadeOf() === "x", single: Boolean(state.seeds) }) : null;
   },
   note: () =>
     (state.seeds ? "Every seed's own curve." : "Mean over seeds; band: lowest to highest seed.") +
@@ -91,91 +106,4 @@ function linesOf(cells) {
   return [...found.values()]
     .map(({ cell, curves }) => ({ cell, n: curves.length, points: meanCurve(curves) }))
     .filter((each) => each.points.length > 1);
-}
-
-function draw(width, lines) {
-  const height = Math.min(460, Math.max(300, width * 0.42));
-  const area = { left: 58, right: width - 16, top: 34, bottom: height - 46 };
-  const points = lines.flatMap((each) => each.points);
-  const x = linear(
-    [Math.min(...points.map((point) => point.x)), points.reduce((most, point) => Math.max(most, point.x), 0)],
-    [area.left, area.right],
-  );
-  const y = linear(
-    padded(
-      points.flatMap((point) => [point.low, point.high]),
-      0.03,
-    ),
-    [area.bottom, area.top],
-  );
-  const bands = lines.length <= BANDS && !state.seeds;
-  const marks = lines.map((each) => drawLine(each, x, y, bands));
-  const title = `${LOSSES.find(([loss]) => loss === lossOf())[1]} (nats/token)`;
-  const chart = drawing(
-    width,
-    height,
-    `${title} while ${curveOf().title}`,
-    yAxis(y, area, title),
-    xAxis(x, area, TITLES[alongOf()]),
-    ...marks,
-  );
-  return html("div", {}, chart, legend(lines));
-}
-
-function drawLine({ cell, n, points }, x, y, band) {
-  const { series } = cell.group;
-  const d = path(points.map((point) => [x(point.x), y(point.mean)]));
-  const edge = [
-    ...points.map((point) => [x(point.x), y(point.high)]),
-    ...points.map((point) => [x(point.x), y(point.low)]).reverse(),
-  ];
-  const end = points.at(-1);
-  const note = [
-    state.seeds ? `${cell.group.name}, seed ${cell.seed}` : cell.group.name,
-    `ends at ${fixed(end.mean, 4)} (${short(end.x)} ${alongOf() === "step" ? "steps" : alongOf()})`,
-    n > 1 ? `${n} seeds` : "one seed",
-  ];
-  const dash = ["", "6 3", "2 3", "9 3 2 3"][cell.group.cells.length ? dashOf(cell.group) : 0];
-  return mark(
-    cell,
-    note,
-    { class: `curve ${series.colour}` },
-    band ? svg("path", { d: `${path(edge)}Z`, class: "band" }) : null,
-    svg("path", { d, class: "reach wide" }),
-    svg("path", { d, class: "line", "stroke-dasharray": dash }),
-  );
-}
-
-// Within a series, settings with another x have another dash
-function dashOf(group) {
-  const texts = data.x?.texts ?? [];
-  return Math.max(0, texts.indexOf(group.x_text)) % 4;
-}
-
-function legend(lines) {
-  const series = [...new Set(lines.map((each) => each.cell.group.series))].slice(0, 24);
-  const texts = (data.x?.texts ?? []).filter((words) => lines.some((each) => each.cell.group.x_text === words));
-  const dashes =
-    texts.length > 1 && texts.length <= 4
-      ? texts.map((words) =>
-          html(
-            "span",
-            {},
-            svg(
-              "svg",
-              { width: 26, height: 8 },
-              svg("line", {
-                x1: 0,
-                x2: 26,
-                y1: 4,
-                y2: 4,
-                class: "dash",
-                "stroke-dasharray": ["", "6 3", "2 3", "9 3 2 3"][data.x.texts.indexOf(words) % 4],
-              }),
-            ),
-            `${data.x.title} ${words}`,
-          ),
-        )
-      : [];
-  return html("div", { class: "legend" }, ...series.map((each) => html("span", {}, swatch(each), each.name)), ...dashes);
 }

@@ -34,10 +34,13 @@ export const flowView = {
     "Numbers at the right: its share of the selection, and how many times its share of the pool that is. Means over seeds.",
 };
 
-// The group of the chosen cell stands first
+// The setting of the chosen cell stands first, then one of each series
 export function chosenFirst(rows, groupOf) {
   const group = chosenCell()?.group;
-  return group ? [...rows].sort((a, b) => (groupOf(b) === group) - (groupOf(a) === group)) : rows;
+  const seen = new Set();
+  const again = rows.map((row) => seen.has(groupOf(row).series) || !seen.add(groupOf(row).series));
+  const weight = (row) => (groupOf(row) === group ? -1 : Number(again[rows.indexOf(row)]));
+  return [...rows].sort((a, b) => weight(a) - weight(b));
 }
 
 export const leftOut = (all, shown) =>

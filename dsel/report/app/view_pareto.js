@@ -88,7 +88,7 @@ function nameAt({ row }, x, y, area) {
   const fits = x + row.group.name.length * 6.4 + 10 < area.right;
   const room = fits ? area.right - x : x - area.left;
   return text(x + (fits ? 9 : -9), y - 9, cut(row.group.name, room - 10), {
-    class: "quiet",
+    class: "quiet halo",
     "text-anchor": fits ? "start" : "end",
   });
 }
