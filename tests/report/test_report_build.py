@@ -149,9 +149,10 @@ def test_command_and_callback_start_without_drawing_libraries() -> None:
 
 
 def test_callback(sweep_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Report(images=False).on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep_folder)}}}))
+    paths = {"outputs": str(tmp_path / "outputs")}
+    Report(images=False).on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep_folder)}}, "paths": paths}))
     assert "report.html" in capsys.readouterr().out
-    Report().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    Report().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "paths": paths}))
     captured = capsys.readouterr()
     assert captured.err.startswith("report: not written: ")
     assert captured.err.count("\n") == 1
