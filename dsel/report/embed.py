@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import polars as pl
@@ -112,7 +113,11 @@ def _metrics(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _decimals(values: pl.Series) -> int:
-    return 0 if (values.drop_nulls() % 1 == 0).all() else 4
+    """Of a metric without a title of its own: four digits of its largest value, whole numbers without a point."""
+    if (values.drop_nulls() % 1 == 0).all():
+        return 0
+    largest = float(values.abs().max())  # type: ignore[arg-type]  # a number, as the column holds numbers
+    return min(6, max(2, 3 - math.floor(math.log10(largest))))
 
 
 def _metric(key: str, title: str, decimals: int, better: Better | None, values: list[float | None]) -> dict[str, Any]:

@@ -237,3 +237,16 @@ def test_vega_draws_what_only_it_draws(opened: Open, tmp_path: Path) -> None:
     reader.tab.locator("#chart-transfers").scroll_into_view_if_needed()
     reader.tab.wait_for_selector("#chart-transfers svg .mark-rect")
     assert reader.tab.locator("#contents a", has_text="Rankings").count() == 1
+
+
+def test_the_filter_suggests_how_to_go_on(reader: Reader) -> None:
+    def suggested() -> list[str]:
+        found: list[str] = reader.tab.locator("#known option").evaluate_all("(nodes) => nodes.map((node) => node.value)")
+        return found
+
+    reader.tab.locator("#filter").fill("seed=1 sco")
+    assert "seed=1 scorer._target_=" in suggested()
+    reader.tab.locator("#filter").fill("seed=1 scorer._target_=")
+    assert "seed=1 scorer._target_=dsel.scorer.cds" in suggested()
+    reader.tab.locator("#filter").fill("setting=")
+    assert suggested() == []

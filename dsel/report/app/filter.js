@@ -15,10 +15,10 @@ function parse(text) {
 
 const splitValues = (text) => (text.match(/(?:"[^"]*"|[^,"])+/g) ?? []).map(unquote);
 const unquote = (text) => text.replace(/"/g, "");
-const quote = (text) => (/[\s,"=<>!]/.test(text) ? `"${text}"` : text);
+export const quote = (text) => (/[\s,"=<>!]/.test(text) ? `"${text}"` : text);
 
 // A key may be typed by its end: `fraction` for budget.fraction
-function resolve(key) {
+export function resolve(key) {
   if (allKeys.includes(key)) return key;
   return allKeys.find((known) => known.endsWith(`.${key}`)) ?? allKeys.find((known) => known.endsWith(key)) ?? null;
 }

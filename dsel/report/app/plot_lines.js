@@ -4,7 +4,7 @@ import { svg } from "./element.js";
 import { fixed, percent, short } from "./format.js";
 import { drawing, line, path, xAxis, yAxis } from "./frame.js";
 import { glyph, mark } from "./mark.js";
-import { linear, logarithmic, padded, paddedLog, spansDecades } from "./scale.js";
+import { fitted, linear, logarithmic, padded, paddedLog, spansDecades } from "./scale.js";
 import { noteOf } from "./plot_rows.js";
 
 export const canPlotLines = (rows) => data.x?.levels.length > 1 && rows.some((row) => row.group.x != null);
@@ -21,7 +21,8 @@ export function plotLines(width, rows, metric, title, { relative = false, small 
     row.mean - (row.sd ?? 0),
     row.mean + (row.sd ?? 0),
   ]);
-  const y = linear(padded(relative ? [...values, 0] : values), [area.bottom, area.top]);
+  const means = rows.map((row) => row.mean);
+  const y = fitted(relative ? [...means, 0] : means, relative ? [...values, 0] : values, [area.bottom, area.top]);
   const shown = (row) => row.group.x != null;
   const series = [...new Set(rows.map((row) => row.group.series))];
   const parts = series.map((each) =>

@@ -3,7 +3,7 @@ import { svg } from "./element.js";
 import { fixed, spread } from "./format.js";
 import { cut, drawing, line, nameRoom, text, xAxis } from "./frame.js";
 import { glyph, mark } from "./mark.js";
-import { linear, padded } from "./scale.js";
+import { fitted } from "./scale.js";
 
 export const noteOf = (row, metric, relative) => [
   row.group.name,
@@ -27,7 +27,8 @@ export function plotRows(width, rows, metric, title, { relative = false, small =
     row.mean - (row.sd ?? 0),
     row.mean + (row.sd ?? 0),
   ]);
-  const x = linear(padded(relative ? [...values, 0] : values), [left + 6, area.right]);
+  const means = rows.map((row) => row.mean);
+  const x = fitted(relative ? [...means, 0] : means, relative ? [...values, 0] : values, [left + 6, area.right]);
   const parts = rows.map((row, at) => drawRow(row, area.top + step * (at + 0.5), x, area, metric, { relative, small }));
   const zero = relative ? line(x(0), area.top, x(0), area.bottom, { class: "zero" }) : null;
   const axis = xAxis(x, area, small ? "" : title, { grid: true, count: small ? 3 : undefined });

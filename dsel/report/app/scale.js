@@ -14,6 +14,17 @@ export function logarithmic([low, high], range) {
   return scale;
 }
 
+// For means and all that is drawn around them: logarithmic where the means lie far apart, and bars that reach 0 then end at the edge
+export function fitted(means, values, range) {
+  const [least, most] = [Math.min(...means), Math.max(...means)];
+  if (!(least > 0 && most > 300 * least)) return linear(padded(values), range);
+  const [low, high] = paddedLog([least, most, ...values.filter((value) => value > least / 3)]);
+  const inner = logarithmic([low, high], range);
+  const scale = (value) => inner(Math.max(value, low));
+  scale.ticks = inner.ticks;
+  return scale;
+}
+
 // A domain with some air, so that no mark lies on the frame
 export function padded(values, share = 0.06) {
   const kept = values.filter((value) => value != null && Number.isFinite(value));

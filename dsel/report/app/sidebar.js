@@ -1,35 +1,37 @@
 // The filter: a line to type in, and a button for every value of what the sweep varied. Both write the same words.
 import { allKeys, cells, data, settingOf } from "./data.js";
 import { find, html } from "./element.js";
-import { allowed, compile, withValues } from "./filter.js";
+import { allowed, compile, quote, resolve, withValues } from "./filter.js";
 import { plural, typed } from "./format.js";
 import { list } from "./control.js";
 import { swatch } from "./mark.js";
 import { change, state, visibleCells } from "./state.js";
 
 const MOST_VALUES = 40; // buttons of a key
+const MOST_WORDS = 200; // to go on with
+const known = html("datalist", { id: "known" });
 const input = html("input", {
   id: "filter",
   type: "search",
   placeholder: "key=value, key>1, words",
   autocomplete: "off",
   spellcheck: "false",
-  list: "known-keys",
+  list: "known",
   "aria-describedby": "filter-says",
   oninput: () => change({ filter: input.value }),
+  onfocus: () => suggest(),
 });
 const says = html("p", { id: "filter-says", class: "note", role: "status" });
 const facets = html("div", { class: "facets" });
 const chosen = html("div", { class: "metric" });
 
 export function mountSidebar() {
-  const keys = html("datalist", { id: "known-keys" }, ...allKeys.slice(0, 400).map((key) => html("option", { value: `${key}=` })));
   const clear = html("button", { type: "button", class: "link", id: "clear", onclick: () => change({ filter: "" }) }, "Show all");
   find("#sidebar .tools").append(
     chosen,
     html("label", { for: "filter" }, "Filter"),
     input,
-    keys,
+    known,
     html("div", { class: "says" }, says, clear),
     facets,
   );
@@ -39,6 +41,7 @@ export function mountSidebar() {
 
 export function showSidebar() {
   if (input.value !== state.filter) input.value = state.filter;
+  if (document.activeElement === input) suggest();
   const { unknown } = compile(state.filter);
   const shown = visibleCells().length;
   says.textContent = unknown.length ? `No key ${unknown.join(", ")}` : `${shown} of ${plural(cells.length, "cell")}`;
@@ -51,6 +54,17 @@ export function showSidebar() {
     .filter((metric) => !metric.key.startsWith("cost.") || metric.key === "cost.seconds")
     .map((metric) => [metric.key, metric.long]);
   chosen.replaceChildren(list("Metric", "metric", options));
+}
+
+// Keys for the last word, or after a key its values; a browser shows those that go on with what is typed
+function suggest() {
+  const [, before, last] = /^(.*?)(\S*)$/.exec(input.value);
+  const [, key, sign] = /^(.+?)(!?=)/.exec(last) ?? [];
+  const words = key
+    ? valuesOf(resolve(key)).map((value) => `${key}${sign}${quote(typed(value))}`)
+    : allKeys.map((each) => `${each}=`);
+  const kept = words.filter((word) => word.includes(last)).slice(0, MOST_WORDS);
+  known.replaceChildren(...kept.map((word) => html("option", { value: before + word })));
 }
 
 // What the sweep varied, and first the series, of which the other names are often only spellings

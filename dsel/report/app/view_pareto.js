@@ -5,7 +5,7 @@ import { svg } from "./element.js";
 import { short, spread } from "./format.js";
 import { cut, drawing, path, text, xAxis, yAxis } from "./frame.js";
 import { glyph, mark } from "./mark.js";
-import { linear, logarithmic, padded, paddedLog, spansDecades } from "./scale.js";
+import { fitted, linear, logarithmic, padded, paddedLog, spansDecades } from "./scale.js";
 import { chosenMetric, state } from "./state.js";
 import { byGroup, paretoFront } from "./statistics.js";
 import { betterOf, titleOf } from "./view_result.js";
@@ -56,10 +56,9 @@ function draw(width, points, metric, cost) {
   const xs = points.map((point) => point.x);
   const wide = spansDecades(xs);
   const x = wide ? logarithmic(paddedLog(xs), [area.left, area.right]) : linear(padded(xs), [area.left, area.right]);
-  const y = linear(padded(points.flatMap(({ row }) => [row.mean - (row.sd ?? 0), row.mean + (row.sd ?? 0)])), [
-    area.bottom,
-    area.top,
-  ]);
+  const bars = points.flatMap(({ row }) => [row.mean - (row.sd ?? 0), row.mean + (row.sd ?? 0)]);
+  const means = points.map((point) => point.y);
+  const y = fitted(means, bars, [area.bottom, area.top]);
   const front = paretoFront(points, metric.better === "low" ? 1 : -1);
   const steps = front.flatMap((point, at) =>
     at

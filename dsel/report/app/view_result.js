@@ -11,7 +11,7 @@ export const resultView = {
   title: "Result",
   uses: ["metric", "relative", "order"],
   available: () => Boolean(chosenMetric()),
-  controls: () => [momentChoice(), canCompare() && comparison(), toggle("Sort by value", "order", "Best rows first")],
+  controls: () => [momentChoice(), canCompare() && comparison(), sorting()],
   draw(width, cells) {
     const metric = chosenMetric();
     const rows = rowsOf(cells, metric, state.relative && canCompare());
@@ -37,6 +37,9 @@ function momentChoice() {
   const pick = (moment) => change({ metric: atMoment(state.metric, moment), phase: phaseAt(moment) });
   return choice("Moment", "moment", moments, pick, momentOf(state.metric));
 }
+
+// Along a number, settings have their order
+const sorting = () => !canPlotLines(groups.map((group) => ({ group }))) && toggle("Sort by value", "order", "Best rows first");
 
 const phaseAt = (moment) => {
   const wanted = moment === "before" ? "continue" : "finetune";
