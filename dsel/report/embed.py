@@ -109,7 +109,8 @@ def _metrics(frame: pl.DataFrame) -> list[dict[str, Any]]:
         for key in sorted(frame.columns)
         if key.startswith(("metrics.", "cost.")) and key not in known
     ]
-    return [_metric(*entry, frame[entry[0]].to_list()) for entry in [*named, *rest]]
+    found = [(entry, True) for entry in named] + [(entry, False) for entry in rest]
+    return [_metric(*entry, frame[entry[0]].to_list()) | {"known": is_known} for entry, is_known in found]
 
 
 def _decimals(values: pl.Series) -> int:

@@ -209,6 +209,17 @@ def test_the_table_sorts(reader: Reader) -> None:
     assert reader.tab.locator("#table th[aria-sort=descending]").count() == 1
 
 
+def test_the_table_shows_metrics_without_a_name_on_demand(opened: Open, tmp_path: Path) -> None:
+    for arm in ("random", "cds"):
+        write_cell(tmp_path / "sweep", arm, 0.3, 0)
+    for path in (tmp_path / "sweep").rglob("result.json"):
+        path.write_text(path.read_text().replace('"selector_auc"', '"own_auc"'))
+    reader = opened(build(tmp_path / "sweep", formats=(), quiet=True))
+    assert "own auc" not in reader.see("table")
+    reader.tab.locator("#table button", has_text="All columns").click()
+    assert "own auc" in reader.see("table")
+
+
 def test_text_of_the_data_is_never_markup(reader: Reader) -> None:
     reader.click("#table tbody th button", 4)
     reader.tab.locator("#drawer .document summary").first.click()

@@ -15,6 +15,7 @@ const DEFAULTS = {
   cost: "",
   unit: "seconds",
   sort: "",
+  columns: "",
   cell: "",
 };
 

@@ -1,4 +1,5 @@
 // All numbers: a row for each setting, mean ± sd over the seeds that the filter lets through, and differences paired by seed.
+import { toggle } from "./control.js";
 import { data, valueOf } from "./data.js";
 import { html } from "./element.js";
 import { spread } from "./format.js";
@@ -8,14 +9,16 @@ import { byGroup, difference } from "./statistics.js";
 import { canCompare } from "./view_result.js";
 
 const PAIRED = ["metrics.target_loss_before_ft", "metrics.target_loss_after_ft", "metrics.target_loss_trained"];
-const shown = data.metrics.filter((metric) => metric.key.startsWith("metrics.") || metric.key === "cost.seconds");
+const all = data.metrics.filter((metric) => metric.key.startsWith("metrics.") || metric.key === "cost.seconds");
+const known = all.filter((metric) => metric.known);
+const usual = known.some((metric) => metric.key.startsWith("metrics.")) ? known : all;
 
 export const tableView = {
   id: "table",
   title: "Table",
-  uses: ["sort", "metric"],
+  uses: ["sort", "columns"],
   available: () => data.groups.length > 0,
-  controls: () => [],
+  controls: () => [usual.length < all.length && toggle("All columns", "columns", "Metrics without a name of their own, too")],
   draw(width, cells) {
     const columns = columnsOf(cells);
     const groups = [...new Set(cells.map((cell) => cell.group))].sort((a, b) => a.index - b.index);
@@ -38,7 +41,7 @@ export const tableView = {
 
 function columnsOf(cells) {
   const found = [];
-  for (const metric of shown) {
+  for (const metric of state.columns ? all : usual) {
     const rows = byGroup(cells, (cell) => valueOf(cell, metric));
     if (!rows.length) continue;
     found.push(column(metric.key, metric.title, rows, metric, (own) => spread(own, metric.decimals)));
