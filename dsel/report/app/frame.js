@@ -75,10 +75,11 @@ export function yAxis(scale, { left, right, top, bottom }, title, options = {}) 
 export const nameRoom = (names, width) =>
   Math.min(Math.max(...names.map((name) => name.length)) * 6.9 + 22, Math.max(110, width * 0.4));
 
-// Words cut to a width in pixels, at about 6.6 a letter
+// Words cut to a width in pixels, at about 6.6 a letter, in the middle: names of settings differ at their ends
 export function cut(words, width, letter = 6.6) {
   const most = Math.max(3, Math.floor(width / letter));
-  return words.length > most ? `${words.slice(0, most - 1)}\u2026` : words;
+  const end = Math.floor((most - 1) * 0.45);
+  return words.length > most ? `${words.slice(0, most - 1 - end)}\u2026${words.slice(words.length - end)}` : words;
 }
 
 export const path = (points) => points.map(([x, y], at) => `${at ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");

@@ -32,7 +32,7 @@ function show(status) {
   const parts = states.map((state) =>
     html("span", { class: state, style: `flex-grow: ${status.counts[state]}`, title: `${status.counts[state]} ${state}` }),
   );
-  const words = states.map((state) => html("span", { class: "count" }, html("b", {}, String(status.counts[state])), ` ${state}`));
+  const words = states.map((state) => html("span", { class: "count" }, html("b", {}, String(status.counts[state])), ` ${state} `));
   const left = status.seconds_left == null ? null : html("span", { class: "count" }, `about ${duration(status.seconds_left)} left`);
   const rows = status.cells.filter((cell) => ["running", "failed", "died"].includes(cell.state)).map(row);
   const wasOpen = find("details", panel)?.open ?? false;

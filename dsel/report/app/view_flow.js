@@ -7,6 +7,7 @@ import { noted, swatch } from "./mark.js";
 import { change, chosenCell } from "./state.js";
 
 const PANELS = 6; // settings that one screen shows
+const COLUMNS = 12; // domains of the table
 const FEW = 0.006; // of both pool and selection: such domains are drawn as one
 
 export const flowView = {
@@ -26,6 +27,7 @@ export const flowView = {
       {},
       html("div", { class: "panels", style: `--columns: ${columns}` }, ...panels),
       leftOut(found.length, shown.length),
+      sharesOf(found),
       lengths(found),
     );
   },
@@ -152,6 +154,19 @@ function spread(rows, middle, top, height) {
   if (places.at(-1) > end) places[places.length - 1] = end;
   for (let at = places.length - 2; at >= 0; at--) places[at] = Math.min(places[at], places[at + 1] - line);
   return rows.map((row, at) => [row, places[at]]).filter(([, place]) => place > top - 6);
+}
+
+// All settings in numbers: the largest domains of any
+function sharesOf(flows) {
+  const places = [...new Set(flows.flatMap((flow) => flow.domains.map((own) => own.domain)))].filter((at) => at >= 0);
+  const shown = places.sort((a, b) => a - b).slice(0, COLUMNS);
+  const share = (flow, at) => flow.domains.find((own) => own.domain === at)?.chosen;
+  const words = (flow) => shown.map((at) => (share(flow, at) == null ? "" : percent(share(flow, at))));
+  const rows = flows.map((flow) => ({ group: flow.group, words: [flow.group.name, ...words(flow)] }));
+  return folded(
+    "Shares of domains in every selection",
+    tableOf(["setting", ...shown.map((at) => data.domains[at] || "(none)")], rows),
+  );
 }
 
 function lengths(flows) {

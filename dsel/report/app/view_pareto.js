@@ -69,7 +69,7 @@ function draw(width, points, metric, cost) {
       : [[x(point.x), y(point.y)]],
   );
   if (front.length) steps.push([area.right, y(front.at(-1).y)]);
-  const names = front.length > 8 ? [] : front.map((point) => nameAt(point, x(point.x), y(point.y), area));
+  const names = namesOf(front, x, y, area);
   const marks = points.map((point) => drawPoint(point, front.includes(point), x, y, metric, cost));
   const axes = [yAxis(y, area, titleOf(metric)), xAxis(x, area, cost.title)];
   return drawing(
@@ -83,13 +83,20 @@ function draw(width, points, metric, cost) {
   );
 }
 
-function nameAt({ row }, x, y, area) {
-  const fits = x + row.group.name.length * 6.4 + 10 < area.right;
-  const room = fits ? area.right - x : x - area.left;
-  return text(x + (fits ? 9 : -9), y - 9, cut(row.group.name, room - 10), {
-    class: "quiet halo",
-    "text-anchor": fits ? "start" : "end",
-  });
+// Of settings on the front, where they lie upon no other name
+function namesOf(front, x, y, area) {
+  const placed = [];
+  for (const { row, x: cost, y: value } of front) {
+    const [left, top, long] = [x(cost), y(value) - 9, row.group.name.length * 6.4 + 10];
+    const fits = left + long < area.right;
+    const from = fits ? left : left - long;
+    if (placed.some((other) => Math.abs(other.top - top) < 13 && from < other.from + other.long && other.from < from + long))
+      continue;
+    const words = cut(row.group.name, (fits ? area.right - left : left - area.left) - 10);
+    const node = text(left + (fits ? 9 : -9), top, words, { class: "quiet halo", "text-anchor": fits ? "start" : "end" });
+    placed.push({ from, top, long, node });
+  }
+  return placed.map((each) => each.node);
 }
 
 function drawPoint({ row, cost: spent, x: at, y: value }, onFront, x, y, metric, cost) {
