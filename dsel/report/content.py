@@ -67,6 +67,10 @@ CAPTIONS = {
     "0 is better. This leaves out the spread that all methods of one seed share.",
     "ranks": "Left: below and left is better; bars: one standard deviation. Right: lines that cross are settings "
     "that fine-tuning reorders.",
+    "pareto": "Target loss against the FLOPs of selection and training together; bars: one standard deviation. Dashed: the front, which "
+    "nothing beats in both.",
+    "detection": "How well attribution finds noise, copies and sources. Large points: mean over seeds; bars: one standard deviation; small "
+    "points: the seeds.",
     "curves": "Target loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "finetune": "Target loss while fine-tuning on the target sample: mean over seeds; band: lowest to highest seed.",
     "training": "Target loss while training: mean over seeds; band: lowest to highest seed.",
@@ -152,6 +156,8 @@ def _draw_images(
         "curves": figures.draw_curves(curves["continue"], look),
         "finetune": figures.draw_curves(curves["finetune"], look),
         "training": figures.draw_curves(curves["train"], look),
+        "pareto": figures.draw_pareto(means, look),
+        "detection": figures.draw_detection(frame, means, look),
         "forgetting": figures.draw_forgetting(frame, means, look),
         "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
         "selector": figures.draw_selector(frame, means, look),

@@ -99,6 +99,20 @@ def test_images(tmp_path: Path) -> None:
     assert not list(folder.rglob(".*"))  # temporary files
 
 
+def test_images_of_costs_and_of_detection(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    for arm in ("random", "cds"):
+        write_cell(folder, arm, 0.3, 0)
+    for path in folder.rglob("result.json"):
+        record = json.loads(path.read_text())
+        record["cost"]["flops"] *= 1 + (record["label"] == "cds")
+        record["metrics"]["noise_auc"] = 0.7
+        path.write_text(json.dumps(record))
+    build(folder, formats=("svg",), quiet=True)
+    assert "TFLOPs of selection and training" in (folder / "figures" / "pareto.svg").read_text()
+    assert "AUC of noise" in (folder / "figures" / "detection.svg").read_text()
+
+
 def test_sweep_without_x_and_without_artifacts(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     for arm in ("none", "random", "cds"):
