@@ -13,6 +13,8 @@ const all = data.metrics.filter((metric) => metric.key.startsWith("metrics.") ||
 const known = all.filter((metric) => metric.known);
 const usual = known.some((metric) => metric.key.startsWith("metrics.")) ? known : all;
 
+const paired = () => canCompare() && all.some((metric) => PAIRED.includes(metric.key));
+
 export const tableView = {
   id: "table",
   title: "Table",
@@ -34,8 +36,8 @@ export const tableView = {
   },
   note: () =>
     `Mean ± standard deviation over seeds; losses in nats per token; the best of each column is bold. ` +
-    (canCompare() ? `Δ: difference from ${data.baseline} with the same seed and other settings; in brackets, ` : "") +
-    (canCompare() ? "the seeds in which it is lower. " : "") +
+    (paired() ? `Δ: difference from ${data.baseline} with the same seed and other settings; in brackets, ` : "") +
+    (paired() ? "the seeds in which it is lower. " : "") +
     `Click a title to sort, a row to see its cell. The whole table is in table.csv, table.md and table.tex, too.`,
 };
 
