@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from chromium import find_chromium
 from made_up_sweep import write_sweep
-from reader import Reader
+from reader import Open, Reader
 
 from dsel.report.build import build
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-Open = Callable[..., Reader]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,3 +77,6 @@ class Reader:
         """What stands in the address."""
         found: dict[str, str] = self.tab.evaluate("() => Object.fromEntries(new URLSearchParams(location.hash.slice(1)))")
         return found
+
+
+Open = Callable[..., Reader]  # of a page: its path, what is behind `#`, the width of the screen

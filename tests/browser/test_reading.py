@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Open
-from reader import VIEWS, Reader
+from reader import VIEWS, Open, Reader
 
 pytestmark = pytest.mark.browser
 

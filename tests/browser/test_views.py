@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Open
 from made_up_rankings import write_rankings
 from made_up_sweep import DOMAINS, NASTY, write_cell
-from reader import VIEWS, Reader
+from reader import VIEWS, Open, Reader
 
 from dsel.report.build import build
 

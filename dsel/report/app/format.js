@@ -4,7 +4,8 @@ const minus = (text) => text.replace(/-/g, "\u2212");
 
 export function fixed(value, decimals = 3, signed = false) {
   if (value == null || !Number.isFinite(value)) return "";
-  if (Math.abs(value) >= 1e6 || (Math.abs(value) > 1e-12 && !signed && Math.abs(value) < 0.5 * 10 ** -decimals)) return short(value);
+  if (Math.abs(value) >= 1e6 || (Math.abs(value) > 1e-12 && !signed && Math.abs(value) < 0.5 * 10 ** -decimals))
+    return short(value);
   const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
   return (signed && value > 0 ? "+" : "") + minus(value.toLocaleString("en-US", options));
 }
