@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint docs benchmark clean
+.PHONY: setup demo test test-slow test-browser lint docs benchmark clean
 .DEFAULT_GOAL := demo
 
 # constraints.txt holds every version exactly, torch's included: it is the one place that says which torch.
@@ -23,6 +23,12 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# The report's page in a real browser: the Chromium of the system's packages, which Playwright drives.
+test-browser: setup
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,browser]'
+	$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python -m pytest -q -m browser tests/browser
 
 lint: setup
 	$(BIN)/ruff check .

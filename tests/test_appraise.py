@@ -281,5 +281,6 @@ def test_a_sweep_of_selections_compares_them(files: Files) -> None:
     assert answer.code == 0, answer
     assert "KL reduction" in answer.out
     page = next((files[1].parent / "outputs").rglob("report.html")).read_text()
-    assert 'data-name="domains"' in page
-    assert 'data-name="scores"' in page
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert len(data["selected"]) == 2
+    assert all(row["domains"] and row["histogram"]["selected"] for row in data["selected"])

@@ -24,6 +24,7 @@ PROMISED = {
     "esm.py": ["ranking_s", "ranking_vs_floor", "memory_mb", "time_vs_logme", "disk_vs_logme", "ridge_vs_sgd", "ridge_error_vs_sgd"],
     "influence.py": ["ekfac_vs_kronfluence", "low_rank_vs_kronfluence", "pearson_with_kronfluence", "two_stage_vs_single"],
     "sweep.py": ["cell_csv", "wandb_more", "again", "joblib"],
+    "report.py": ["build_seconds", "open_seconds", "filter_seconds", "megabytes"],
     "sample_size.py": ["dsir_50_300", "domain_classifier_50_300", "bm25_50_3000"],
 }  # fmt: skip
 
@@ -36,6 +37,8 @@ def test_the_last_line_is_json(name: str) -> None:
         pytest.importorskip("fasttext", reason="needs the extra dsel[benchmark]")
     if name == "gradex.py":
         pytest.importorskip("trak", reason="needs the extra dsel[benchmark]")
+    if name == "report.py":
+        pytest.importorskip("playwright", reason="needs the extra dsel[browser], and Chromium")
     if name == "influence.py":
         pytest.importorskip("kronfluence", reason="needs kronfluence 1.0.1, installed without its dependencies")
     done = subprocess.run([sys.executable, str(FOLDER / name), "--quick"], capture_output=True, text=True, timeout=900, check=False)

@@ -1,4 +1,6 @@
-"""`python -m dsel.report FOLDER`: a report over the results in a folder, or on the selection or ranking of a single run."""
+"""`python -m dsel.report FOLDER`: a report over the results in a folder, or on the selection or ranking of a single run.
+
+With `--watch` the page is served on this machine and kept up to date while the sweep runs."""
 
 from __future__ import annotations
 
@@ -16,8 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the sweep's folder: its cells' result.json files are anywhere below")
     parser.add_argument("--no-images", action="store_true", help="leave out figures/*.png and *.svg; the page has its charts anyway")
     parser.add_argument("--scale", type=float, default=2.0, help="pixels a point in the png files (default: 2)")
+    parser.add_argument("--watch", action="store_true", help="serve the page on this machine while the sweep runs, and keep it up to date")
+    parser.add_argument("--port", type=int, default=0, help="with --watch: the port to serve on (default: any free one)")
     options = parser.parse_args(arguments)
     try:
+        if options.watch:
+            from dsel.report.serve import serve
+
+            serve(options.folder, options.port)
+            return 0
         from dsel.report.single import build_single  # here, so that --help need not load the drawing libraries
 
         if build_single(options.folder) is not None:

@@ -23,7 +23,7 @@ def build(folder: Path, formats: Sequence[str] = FORMATS, scale: float = 2.0, qu
     `formats` of the images are "png", "svg" or none; `scale` is pixels a point of the png. Prints the table and the
     path unless `quiet`. Errors: InputError when there is no folder or no result in it.
     """
-    content = gather(read_sweep(folder))
+    content = gather(read_sweep(folder), images=bool(formats))
     page = folder / "report.html"
     write_atomic(page, render(content))
     write_atomic(folder / "table.csv", to_csv(content.table))

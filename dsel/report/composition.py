@@ -1,9 +1,7 @@
-"""Frames for the figures on what was selected: shares of domains, histograms of scores, samples of documents."""
+"""Frames for the figures on what was selected: shares of domains, histograms of scores."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -56,25 +54,6 @@ def score_histogram(compositions: list[dict[str, Any]]) -> pl.DataFrame:
                 for low, high, count in bins
             ]
     return pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame()
-
-
-def pick_samples(compositions: list[dict[str, Any]], each: int = 5) -> list[dict[str, Any]]:
-    """For each series, the highest and lowest scored documents of its first cell: series, seed, highest, lowest."""
-    found = _first_of_series(compositions, "highest", "lowest")
-    keys = ("series", "group", "seed")
-    return [
-        {key: content[key] for key in keys} | {side: content.get(side, [])[:each] for side in ("highest", "lowest")} for content in found
-    ]
-
-
-def lengths(compositions: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """Group, mean tokens a document in the pool and in the selection (means over seeds)."""
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for content in compositions:
-        length = content.get("length", {})
-        if isinstance(length, Mapping) and {"pool_mean_tokens", "selected_mean_tokens"} <= length.keys():
-            found[content["group"]].append((length["pool_mean_tokens"], length["selected_mean_tokens"]))
-    return [(group, *(sum(values) / len(values) for values in zip(*pairs, strict=True))) for group, pairs in found.items()]
 
 
 def _first_of_series(compositions: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:

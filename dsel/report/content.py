@@ -11,16 +11,29 @@ import polars as pl
 from dsel.report import figures, selected
 from dsel.report.aggregate import add_differences, aggregate, has_target_loss, headline
 from dsel.report.alignment import draw_alignments, read_alignments
-from dsel.report.chart import Look, to_spec
-from dsel.report.composition import domain_shares, lengths, pick_samples, score_histogram
+from dsel.report.chart import Chart, Look, to_spec
+from dsel.report.composition import domain_shares, score_histogram
 from dsel.report.curves import Crossing, find_crossings, phase_costs, read_compositions, read_curves, read_masking
 from dsel.report.rankings import draw_costs_of_rankings, draw_regrets, draw_transfers, ranking_headline, read_transfers
 from dsel.report.results import Sweep
 from dsel.report.significance import Test, compare_translations
 from dsel.report.table import Table, make_table
 from dsel.report.tasks import draw_agreement, draw_errors, draw_estimates, read_errors, read_estimates, task_headline
-from dsel.report.translations import draw_domains, read_translations, score_domains
+from dsel.report.translations import Translations, draw_domains, read_translations, score_domains
 
+PHASES = ("pretrain", "train", "continue", "finetune")  # those that leave curves
+SPECIAL = (  # figures that the page shows as Vega draws them; all others it draws itself
+    "regret",
+    "ranking_cost",
+    "transfers",
+    "agreement",
+    "estimates",
+    "approximation",
+    "translations",
+    "translated_domains",
+    "masking",
+    "alignments",
+)
 MAX_PAIRS = 400  # pairs of curves to look for crossings in: all of a sweep, but not of hundreds of groups
 
 
@@ -35,16 +48,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Content:
-    """What the page, the images and the terminal draw from; `problems` has those of the sweep and of its artifacts."""
+    """What the page, the images and the terminal draw from; `curves` are by phase, `problems` those of the sweep and of its artifacts."""
 
     sweep: Sweep
     headline: list[str]
     table: Table
     figures: dict[str, Figure]
+    curves: dict[str, pl.DataFrame]
+    compositions: list[dict[str, Any]]
     crossings: list[Crossing]
-    samples: list[dict[str, Any]]
-    lengths: list[tuple[str, float, float]]
-    costs: list[dict[str, Any]]
     tests: list[Test]
     problems: list[str]
 
@@ -55,6 +67,10 @@ CAPTIONS = {
     "0 is better. This leaves out the spread that all methods of one seed share.",
     "ranks": "Left: below and left is better; bars: one standard deviation. Right: lines that cross are settings "
     "that fine-tuning reorders.",
+    "pareto": "Target loss against the FLOPs of selection and training together; bars: one standard deviation. Dashed: the front, which "
+    "nothing beats in both.",
+    "detection": "How well attribution finds noise, copies and sources. Large points: mean over seeds; bars: one standard deviation; small "
+    "points: the seeds.",
     "curves": "Target loss while training on the selection: mean over seeds; band: lowest to highest seed.",
     "finetune": "Target loss while fine-tuning on the target sample: mean over seeds; band: lowest to highest seed.",
     "training": "Target loss while training: mean over seeds; band: lowest to highest seed.",
@@ -88,51 +104,67 @@ CAPTIONS = {
 }
 
 
-def gather(sweep: Sweep) -> Content:
-    """Read the artifacts of a sweep and draw what can be drawn."""
+def gather(sweep: Sweep, images: bool = True) -> Content:
+    """Read the artifacts of a sweep and draw what the page cannot draw itself, and with `images` what files are to be made of."""
     problems = list(sweep.problems)
     frame = add_differences(sweep)
     means, look = aggregate(frame), Look.of(frame, sweep.x)
-    curves = {phase: read_curves(sweep, phase, problems) for phase in ("train", "continue", "finetune")}
+    curves = {phase: read_curves(sweep, phase, problems) for phase in PHASES}
     compositions, translations = read_compositions(sweep, problems), read_translations(sweep, problems)
-    charts = {
-        "losses": figures.draw_losses(frame, means, look),
-        "differences": figures.draw_differences(frame, means, look),
-        "ranks": figures.draw_ranks(means, look),
-        "curves": figures.draw_curves(curves["continue"], look),
-        "finetune": figures.draw_curves(curves["finetune"], look),
-        "training": figures.draw_curves(curves["train"], look),
+    charts = _draw_special(sweep, frame, means, look, translations, problems)
+    charts |= _draw_images(sweep, frame, means, look, curves, compositions) if images else {}
+    judged = [*ranking_headline(sweep), *task_headline(sweep)]
+    return Content(
+        sweep,
+        [*judged, *(headline(sweep) if has_target_loss(sweep.frame) or not judged else [])],
+        make_table(sweep),
+        {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name in CAPTIONS if (chart := charts.get(name)) is not None},
+        curves,
+        compositions,
+        _crossings(curves["continue"]),
+        compare_translations(sweep, translations),
+        list(dict.fromkeys(problems)),
+    )
+
+
+def _draw_special(
+    sweep: Sweep, frame: pl.DataFrame, means: pl.DataFrame, look: Look, translations: Translations, problems: list[str]
+) -> dict[str, Chart | None]:
+    """The figures of some experiments only, which the page shows as Vega draws them."""
+    return {
         "translations": figures.draw_translations(frame, means, look),
         "translated_domains": draw_domains(score_domains(sweep, translations), look),
         "masking": figures.draw_masking(read_masking(sweep, "train", problems), look),
         "alignments": draw_alignments(read_alignments(sweep, "train", problems)),
-        "forgetting": figures.draw_forgetting(frame, means, look),
-        "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
-        "selector": figures.draw_selector(frame, means, look),
-        "domains": selected.draw_domains(domain_shares(compositions), look),
-        "scores": selected.draw_scores(score_histogram(compositions)),
         "agreement": draw_agreement(frame, means, look),
         "estimates": draw_estimates(read_estimates(sweep, problems), look),
         "approximation": draw_errors(read_errors(sweep, problems), look),
         "regret": draw_regrets(frame, means, look),
         "ranking_cost": draw_costs_of_rankings(means, look),
         "transfers": draw_transfers(read_transfers(sweep, problems)),
+    }
+
+
+def _draw_images(
+    sweep: Sweep, frame: pl.DataFrame, means: pl.DataFrame, look: Look, curves: dict[str, pl.DataFrame], compositions: list[dict[str, Any]]
+) -> dict[str, Chart | None]:
+    """What the page draws itself, from its data: here for the files in `figures/`."""
+    return {
+        "losses": figures.draw_losses(frame, means, look),
+        "differences": figures.draw_differences(frame, means, look),
+        "ranks": figures.draw_ranks(means, look),
+        "curves": figures.draw_curves(curves["continue"], look),
+        "finetune": figures.draw_curves(curves["finetune"], look),
+        "training": figures.draw_curves(curves["train"], look),
+        "pareto": figures.draw_pareto(means, look),
+        "detection": figures.draw_detection(frame, means, look),
+        "forgetting": figures.draw_forgetting(frame, means, look),
+        "pool_curves": figures.draw_curves(curves["continue"], look, "pool_loss", "pool loss"),
+        "selector": figures.draw_selector(frame, means, look),
+        "domains": selected.draw_domains(domain_shares(compositions), look),
+        "scores": selected.draw_scores(score_histogram(compositions)),
         "costs": selected.draw_costs(phase_costs(sweep), look),
     }
-    judged = [*ranking_headline(sweep), *task_headline(sweep)]
-    drawn = {name: Figure(name, CAPTIONS[name], to_spec(chart)) for name, chart in charts.items() if chart is not None}
-    return Content(
-        sweep,
-        [*judged, *(headline(sweep) if has_target_loss(sweep.frame) or not judged else [])],
-        make_table(sweep),
-        drawn,
-        _crossings(curves["continue"]),
-        pick_samples(compositions),
-        lengths(compositions),
-        _costs(means),
-        compare_translations(sweep, translations),
-        list(dict.fromkeys(problems)),
-    )
 
 
 def _crossings(curves: pl.DataFrame) -> list[Crossing]:
@@ -141,13 +173,6 @@ def _crossings(curves: pl.DataFrame) -> list[Crossing]:
         return []
     groups = curves.select("group", "series", "x_text").unique(maintain_order=True).rows()
     pairs = [(a[0], b[0]) for a, b in combinations(groups, 2) if a[1] == b[1] or a[2] == b[2]][:MAX_PAIRS]
-    found = [every[-1] for pair in pairs if (every := find_crossings(curves, *pair))]
+    own = {str(group): frame for (group,), frame in curves.group_by("group", maintain_order=True)}  # two of hundreds are looked at
+    found = [every[-1] for one, two in pairs if (every := find_crossings(pl.concat([own[one], own[two]]), one, two))]
     return sorted(found, key=lambda crossing: (crossing.step, crossing.first, crossing.second))
-
-
-def _costs(means: pl.DataFrame) -> list[dict[str, Any]]:
-    """A row for each group: its name and the mean of every cost."""
-    found: dict[str, dict[str, Any]] = {}
-    for group, metric, mean in means.filter(pl.col("metric").str.starts_with("cost.")).select("group", "metric", "mean").iter_rows():
-        found.setdefault(group, {"group": group})[metric.removeprefix("cost.")] = mean
-    return list(found.values())

@@ -47,7 +47,7 @@ def _cells(sweep: Sweep) -> Iterator[tuple[Cell, dict[str, Any]]]:
 
 
 def read_curves(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
-    """The curves of a phase: LABELS, step, tokens, and three losses (nats/token, null where not measured).
+    """The curves of a phase: cell, LABELS, step, tokens, and three losses (nats/token, null where not measured).
 
     A cell without that phase is not a problem; a curve that cannot be read is.
     """
@@ -60,7 +60,7 @@ def read_masking(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
 
 
 def read_all(sweep: Sweep, phase: str, name: str, read: Callable[[Path], pl.DataFrame], problems: list[str]) -> pl.DataFrame:
-    """What `read` makes of the file `name` of a phase, of all cells that have one, with LABELS."""
+    """What `read` makes of the file `name` of a phase, of all cells that have one, with cell and LABELS."""
     found = []
     for cell, labels in _cells(sweep):
         folder = cell.artifact(phase)
@@ -71,11 +71,12 @@ def read_all(sweep: Sweep, phase: str, name: str, read: Callable[[Path], pl.Data
         except (OSError, pl.exceptions.PolarsError) as error:
             problems.append(f"{cell.folder}: {name} of {phase} cannot be read ({str(error).splitlines()[0]}); left out")
             continue
-        found.append(curve.select(*(pl.lit(labels[key], _TYPES[key]).alias(key) for key in LABELS), *curve.columns))
+        known = {"cell": cell.folder} | labels
+        found.append(curve.select(*(pl.lit(known[key], _TYPES[key]).alias(key) for key in ("cell", *LABELS)), *curve.columns))
     return pl.concat(found) if found else pl.DataFrame()
 
 
-_TYPES: dict[str, Any] = dict.fromkeys(LABELS, pl.String) | {"x": pl.Float64, "seed": pl.Int64}
+_TYPES: dict[str, Any] = dict.fromkeys(("cell", *LABELS), pl.String) | {"x": pl.Float64, "seed": pl.Int64}
 
 
 def _read_curve(path: Path) -> pl.DataFrame:
@@ -185,7 +186,7 @@ def _count_seeds(curves: pl.DataFrame, first: str, second: str, loss: str) -> tu
 
 
 def read_compositions(sweep: Sweep, problems: list[str]) -> list[dict[str, Any]]:
-    """What `composition.json` holds for each cell that selected, or `quality.json` after a scan, with LABELS added."""
+    """What `composition.json` holds for each cell that selected, or `quality.json` after a scan, with cell and LABELS."""
     found = []
     for cell, labels in _cells(sweep):
         places = [(cell.artifact("select"), "composition.json"), (cell.artifact("quality"), "quality.json")]
@@ -199,7 +200,7 @@ def read_compositions(sweep: Sweep, problems: list[str]) -> list[dict[str, Any]]
         except InputError as error:
             problems.append(f"{cell.folder}: {path.name} {error}; left out")
             continue
-        found.append(content | labels)
+        found.append(content | labels | {"cell": cell.folder})
     return found
 
 

@@ -66,6 +66,8 @@ def draw_detection(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Char
 def draw_pareto(means: pl.DataFrame, look: Look) -> Chart | None:
     """Target loss against the FLOPs of selection and training together (arXiv 2410.16208), and the front of what nothing beats in both."""
     loss = next((metric for metric in (AFTER, TRAINED, BEFORE) if metric in set(means["metric"])), None)
+    if loss is None:
+        return None
     parts = [means.filter(pl.col("metric") == metric).select("group", "series", "x_text", pl.col("mean").alias(name), "sd")
              for metric, name in ((loss, "loss"), ("cost.flops", "flops"))]  # fmt: skip
     wide = parts[0].join(parts[1].select("group", "flops"), on="group", how="inner", maintain_order="left").filter(pl.col("flops") > 0)

@@ -7,34 +7,42 @@ from collections import Counter
 from functools import cache
 
 from dsel.report.chart import vega_lite_version
-from dsel.report.content import Content
+from dsel.report.content import SPECIAL, Content
+from dsel.report.embed import embed
 from dsel.report.results import Sweep, spell
+from dsel.report.script import bundle
 from dsel.report.template import fill
 
-TEMPLATE = "page.html.jinja"
-COSTS = ("seconds", "tokens", "optimizer_steps", "scoring_passes", "flops", "peak_memory_mb")
+TEMPLATE, STYLE = "page.html.jinja", "app/style.css"
 
 
-def render(content: Content) -> str:
-    """The page. Its text is escaped; its charts are drawn by one embedded copy of Vega."""
-    sweep = content.sweep
+def render(content: Content, live: str = "") -> str:
+    """The page. Its text is escaped, its script draws from data that stand in it; Vega is there where a figure needs it.
+
+    With `live`, the version of this page, it listens to the server that watches a sweep, and to nobody else.
+    """
+    sweep, figures = content.sweep, {name: figure for name, figure in content.figures.items() if name in SPECIAL}
     return fill(
         TEMPLATE,
+        STYLE,
         content=content,
+        figures=figures,
         title=sweep.name.replace("_", " "),
         question=sweep.ask("question"),
         claim=sweep.ask("claim"),
         facts=_facts(sweep),
         varied=_varied(sweep),
-        costs=[key for key in COSTS if any(key in row for row in content.costs)],
         config=_config(sweep),
         versions=_versions(sweep),
-        script=_script(),
+        data=embed(content),
+        vega=_vega() if figures else "",
+        script=bundle("main", "live") if live else bundle("main"),
+        live=live,
     )
 
 
 @cache
-def _script() -> str:
+def _vega() -> str:
     """Vega, Vega-Lite and vega-embed as one script, which must not close its own element."""
     import vl_convert
 

@@ -39,7 +39,7 @@ def read_transfers(sweep: Sweep, problems: list[str]) -> pl.DataFrame:
     found = []
     for (seed,), own in every.group_by("seed", maintain_order=True):
         parts = own.partition_by("group", maintain_order=True)
-        kept = [part.drop("label", "series", "x", "x_text", "group").sort("target", "source") for part in parts]
+        kept = [part.drop("cell", "label", "series", "x", "x_text", "group").sort("target", "source") for part in parts]
         if others := sum(not part.equals(kept[0]) for part in kept):
             name = parts[0]["group"][0]
             problems.append(f"seed {seed}: {others} of {len(parts)} settings have other transfers than {name}, whose are drawn")

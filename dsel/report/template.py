@@ -1,4 +1,4 @@
-"""What all pages share: templates with one style sheet, and how numbers are written."""
+"""What all pages share: templates with their style sheet, and how shares are written."""
 
 from __future__ import annotations
 
@@ -8,26 +8,14 @@ from typing import Any
 STYLE = "style.css"
 
 
-def fill(template: str, **values: Any) -> str:
-    """A template of this package, with the style sheet that all pages share. Text is escaped."""
+def fill(template: str, sheet: str = STYLE, **values: Any) -> str:
+    """A template of this package with a style sheet: that of a single run's pages, or another. Text is escaped."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["number"] = _number
     here = files("dsel.report")
-    style = here.joinpath(STYLE).read_text(encoding="utf-8")
+    style = here.joinpath(sheet).read_text(encoding="utf-8")
     return environment.from_string(here.joinpath(template).read_text(encoding="utf-8")).render(style=style, **values)
-
-
-def _number(value: Any) -> str:
-    """A cost: 81.2, 2.0M, 1.0e13."""
-    if value is None:
-        return ""
-    if abs(value) >= 1e10:
-        return f"{value:.2e}".replace("e+", "e")
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:,.1f}M"
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.1f}"
 
 
 def percent(share: float | None) -> str:

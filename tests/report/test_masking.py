@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from embedded import read_data
 from sacrebleu import BLEU
 from sacrebleu.significance import PairedTest
 
@@ -111,9 +112,11 @@ def test_bleu_by_domain_is_sacrebleu_s(folder: Path) -> None:
 
 def test_the_page_shows_them(folder: Path) -> None:
     page = build(folder, formats=("svg",), quiet=True).read_text(encoding="utf-8")
-    for name in ("training", "translations", "translated_domains", "masking", "alignments"):
+    for name in ("translations", "translated_domains", "masking", "alignments"):
         assert f'data-name="{name}"' in page
         assert f'id="chart-{name}"' in page
+    assert [curve["phase"] for curve in read_data(page)["curves"]] == ["train"]
+    for name in ("training", "translations", "translated_domains", "masking", "alignments"):
         assert (folder / "figures" / f"{name}.svg").stat().st_size > 2000
     drawn = (folder / "figures" / "alignments.svg").read_text(encoding="utf-8")
     for text in ("first third of training", "last third", "planted noise", "mask_examples", "share of examples"):

@@ -152,7 +152,6 @@ def test_sizes_are_read_by_people() -> None:
 def test_a_page_of_rankings(folder: Path) -> None:
     page = build(folder, formats=("svg",), quiet=True).read_text(encoding="utf-8")
     assert 'id="rankings"' in page
-    assert 'href="#rankings"' in page
     assert "dvd <b>" not in page
     assert "No cell has a target loss yet" not in page
     assert (folder / "figures" / "transfers.svg").read_text().count(">+0.110</text>") == 2  # books for kind, cola for length
