@@ -162,6 +162,8 @@ def stoppable(stop: Stop) -> Iterator[None]:
     stop.listens = True
     try:
         yield
+        if stop.signal is not None:  # too late to be heeded
+            raise Stopped
     except Stopped:
         if stop.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM) from None

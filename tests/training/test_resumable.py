@@ -261,6 +261,14 @@ def test_an_interruption_loses_nothing(
     assert_same(folder, tmp_path / "through")
 
 
+def test_an_interruption_in_the_last_step_is_one(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not go on as if nobody had asked."""
+    lab = dropping(lab, minutes=60)
+    monkeypatch.setattr(Blocks, "__getitem__", lambda self, step: (step == 11 and os.kill(os.getpid(), signal.SIGINT), READ(self, step))[1])
+    with pytest.raises(KeyboardInterrupt):
+        run(lab, phase_of(lab), tmp_path / "a")
+
+
 def test_a_second_interruption_stops_at_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = dropping(lab, minutes=60)
 
