@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from dsel.error import InputError
 from dsel.objective.blocks import Blocks
 from dsel.online.gradient_mask import GradientMask
 from dsel.phase.train import Train
-from dsel.protocol import Stateful
+from dsel.protocol import OnlineStep, Stateful
 from dsel.state import State
 from dsel.training import midway as files
 
@@ -328,3 +328,31 @@ def test_how_often_is_no_part_of_what_a_run_is(lab: Lab) -> None:
     other = type(lab.run)({**lab.config, "checkpoint_minutes": 0.5})
     assert lab.config["checkpoint_minutes"] == 5
     assert other.keys == lab.run.keys
+
+
+@dataclass(frozen=True)
+class Odd:
+    """An online selector whose memory is nothing that can be written down."""
+
+    clean_share = 0.0
+    normaliser = "all"
+
+    def begin(self, seed: int) -> Odd:
+        return self
+
+    def __call__(self, step: OnlineStep) -> torch.Tensor:
+        return torch.ones(len(step.predicted))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"memory": object()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        raise AssertionError
+
+
+def test_a_state_that_cannot_be_written_does_not_stop_training(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cost = run(dropping(lab), phase_of(lab, online=Odd()), tmp_path / "a")
+    assert cost["optimizer_steps"] == STEPS
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "no checkpoint could be written" in warning
+    assert "neither JSON nor a tensor: object" in warning
