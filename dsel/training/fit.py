@@ -125,7 +125,7 @@ def fit(
     stop, tokens = Stop(label), batches.batch_size * batches.context
     with (
         progress(label, (plan.end - plan.start) * tokens, getattr(batches, "unit", "tokens")) as bar,
-        torch.random.fork_rng(),
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
         stoppable(stop) if midway is not None else nullcontext(),
     ):
         fitted = train(job, Place(), label, bar, midway, stop)

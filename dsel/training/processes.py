@@ -29,15 +29,17 @@ from dsel.remote import pack, unpack
 from dsel.training.resumable import Stopped
 
 THREADS = "OMP_NUM_THREADS"
+READY = "ready"
 GRACE = 5.0  # seconds in which the other processes end by themselves
 
 
 class Place(ClusterEnvironment):
     """Which of the processes this is. They meet at `meeting`, a file, rather than at a port that another run may take."""
 
-    def __init__(self, rank: int = 0, meeting: str = "") -> None:
+    def __init__(self, rank: int = 0, meeting: str = "", pipe: Connection | None = None) -> None:
         super().__init__()
         self.rank, self.meeting, self.size = rank, meeting, 1
+        self.pipe = pipe  # to the first
 
     creates_processes_externally = True  # by us
     main_address, main_port = "127.0.0.1", 0
@@ -111,7 +113,8 @@ def together(trainer: pl.Trainer, place: Place, job: Callable[[Place], Any]) -> 
     if trainer.num_nodes > 1:
         raise InputError(f"trainer.num_nodes={trainer.num_nodes}: processes are started on this machine only; set trainer.num_nodes=1")
     with tempfile.TemporaryDirectory(prefix="dsel-") as folder, _threads(trainer, size):
-        if place.rank:
+        if place.pipe is not None:
+            place.pipe.send(READY)
             with _joined(trainer, place, size):
                 yield
             return
@@ -160,6 +163,9 @@ def _others(job: Callable[[Place], Any], meeting: str, size: int) -> Iterator[No
             process.start()
             there.close()
             begun.append((process, here))
+        for process, pipe in begun:  # before the first waits for them where nothing would tell it that they are gone
+            if (said := _answer(process, pipe)) != READY:
+                raise RuntimeError(f"training on several processes: {said}")
         yield
     except RuntimeError as error:
         _raise_first([line for process, pipe in begun if (line := _what_stopped(process, pipe))], error)
@@ -179,8 +185,13 @@ def _raise_first(lines: list[str], error: Exception) -> None:
 
 def _what_stopped(process: SpawnProcess, pipe: Connection) -> str:
     """What it said, or that it was killed; empty where it only followed."""
+    return _answer(process, pipe) if pipe.poll(GRACE) else ""
+
+
+def _answer(process: SpawnProcess, pipe: Connection) -> str:
+    """What it says next, or that it is gone; empty where it has ended in peace."""
     try:
-        return str(pipe.recv()) if pipe.poll(GRACE) else ""
+        return str(pipe.recv())
     except EOFError:
         process.join(GRACE)
         return f"one ended with exit code {process.exitcode}" if process.exitcode else ""
@@ -192,9 +203,9 @@ def _other(data: bytes, rank: int, meeting: str, threads: int, pipe: Connection)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable(logging.WARNING)  # the first says it
     torch.set_num_threads(threads)
-    job: Callable[[Place], Any] = unpack(pickle.loads(data))
     try:
-        job(Place(rank, meeting))
+        job: Callable[[Place], Any] = unpack(pickle.loads(data))
+        job(Place(rank, meeting, pipe))
     except Stopped:
         pass  # as the first was asked to
     except Exception as error:  # noqa: BLE001  # whatever it is: the first tells it

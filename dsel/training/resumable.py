@@ -91,9 +91,8 @@ class Resumable(pl.Callback):
         is_end = trainer.should_stop or self.curve.step == self.curve.plan.end
         if is_end or steps % trainer.accumulate_grad_batches or (size > 1 and steps % ASK):
             return
-        is_stopped, is_due = trainer.strategy.broadcast((self.stop.signal is not None, self._is_due())) if size > 1 else (
-            self.stop.signal is not None, self._is_due()
-        )  # fmt: skip
+        asked = self.stop.signal is not None, self._is_due()
+        is_stopped, is_due = trainer.strategy.broadcast(asked) if size > 1 else asked
         if is_stopped or is_due:
             self._write(trainer, pl_module)
         if is_stopped:
@@ -103,7 +102,7 @@ class Resumable(pl.Callback):
         return self.midway is not None and time.monotonic() - self.written >= 60 * self.midway.minutes
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Errors: none; a full disk is no reason to stop training."""
+        """Errors: none; a full disk, or a state that cannot be written down, is no reason to stop training."""
         assert isinstance(module, LossModule)
         state = {
             "optimizer_steps": module.start_step + trainer.global_step - self.curve.plan.start,
@@ -117,7 +116,7 @@ class Resumable(pl.Callback):
         if self.midway is not None:
             try:
                 self.midway.write(self.curve.step, state)
-            except (OSError, SafetensorError) as error:
+            except (OSError, SafetensorError, TypeError) as error:
                 self._warn(error)
         self.written = time.monotonic()
 
@@ -162,6 +161,8 @@ def stoppable(stop: Stop) -> Iterator[None]:
     stop.listens = True
     try:
         yield
+        if stop.signal is not None:  # too late to be heeded
+            raise Stopped
     except Stopped:
         if stop.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM) from None

@@ -155,6 +155,13 @@ class Misbehaving:
     def context(self) -> int:
         return self.batches.context
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["what"] == "absent":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if state["what"] == "lost":
+            raise ValueError("not for me")
+        self.__dict__.update(state)
+
     def __getitem__(self, step: int) -> torch.Tensor:
         if step == 3 and multiprocessing.parent_process() is not None:
             if self.what == "killed":
@@ -163,7 +170,15 @@ class Misbehaving:
         return self.batches[step]
 
 
-@pytest.mark.parametrize(("what", "message"), [("killed", "exit code -9"), ("raised", "process 1: ValueError: this row is bad")])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("killed", "exit code -9"),
+        ("raised", "process 1: ValueError: this row is bad"),
+        ("absent", "exit code -9"),
+        ("lost", "process 1: ValueError: not for me"),
+    ],
+)
 def test_what_stops_another_process_is_told(lab: Lab, what: str, message: str) -> None:
     batches = Misbehaving(Blocks({"target": (lab.target, 1.0)}, 32, 4, 0), what)
     model = lab.context().load(None).requires_grad_(True)

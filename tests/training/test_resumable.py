@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from dsel.error import InputError
 from dsel.objective.blocks import Blocks
 from dsel.online.gradient_mask import GradientMask
 from dsel.phase.train import Train
-from dsel.protocol import Stateful
+from dsel.protocol import OnlineStep, Stateful
 from dsel.state import State
 from dsel.training import midway as files
 
@@ -261,6 +261,14 @@ def test_an_interruption_loses_nothing(
     assert_same(folder, tmp_path / "through")
 
 
+def test_an_interruption_in_the_last_step_is_one(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not go on as if nobody had asked."""
+    lab = dropping(lab, minutes=60)
+    monkeypatch.setattr(Blocks, "__getitem__", lambda self, step: (step == 11 and os.kill(os.getpid(), signal.SIGINT), READ(self, step))[1])
+    with pytest.raises(KeyboardInterrupt):
+        run(lab, phase_of(lab), tmp_path / "a")
+
+
 def test_a_second_interruption_stops_at_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = dropping(lab, minutes=60)
 
@@ -320,3 +328,31 @@ def test_how_often_is_no_part_of_what_a_run_is(lab: Lab) -> None:
     other = type(lab.run)({**lab.config, "checkpoint_minutes": 0.5})
     assert lab.config["checkpoint_minutes"] == 5
     assert other.keys == lab.run.keys
+
+
+@dataclass(frozen=True)
+class Odd:
+    """An online selector whose memory is nothing that can be written down."""
+
+    clean_share = 0.0
+    normaliser = "all"
+
+    def begin(self, seed: int) -> Odd:
+        return self
+
+    def __call__(self, step: OnlineStep) -> torch.Tensor:
+        return torch.ones(len(step.predicted))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"memory": object()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        raise AssertionError
+
+
+def test_a_state_that_cannot_be_written_does_not_stop_training(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cost = run(dropping(lab), phase_of(lab, online=Odd()), tmp_path / "a")
+    assert cost["optimizer_steps"] == STEPS
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "no checkpoint could be written" in warning
+    assert "neither JSON nor a tensor: object" in warning
