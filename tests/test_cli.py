@@ -80,7 +80,7 @@ def test_help_lists_groups_options_and_keys() -> None:
         ("scorer=cdss", "scorer=cdss: no such option, did you mean cds?; there are bm25, cds, combination, complementary_gradient"),
         (
             "experiment=dmeo",
-            "experiment=dmeo: no such option, did you mean demo?; there are attribute, complementarity, complementarity_mt, demo",
+            "experiment=dmeo: no such option, did you mean demo?; there are attribute, budget, complementarity, complementarity_mt",
         ),
         ("trainer=cpu", "trainer=cpu: no such option, did you mean gpu?; there are ddp, debug, default, fsdp, gpu"),
         ("+sourc=1", "sourc: no such key, did you mean source?"),
