@@ -9,10 +9,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
@@ -62,6 +63,8 @@ class Grid(BasicSweeper):
         launch = add_launch(self._folder, list(jobs.items()), self._launch())
         if self.only is not None:
             jobs = {name: job for (name, job), number in zip(jobs.items(), launch.cells, strict=True) if number in self.only}
+        if not isinstance(self.launcher, BasicLauncher):
+            jobs = spread(jobs)
         cells = Cells(self._folder, launch.started, bool(self._config.get("fail_fast")))
         try:
             return self._launch_all(jobs, cells, launch.first_job)
@@ -152,6 +155,15 @@ class Grid(BasicSweeper):
                 raise InputError(f"two cells would share the folder {name}, and one overwrite the other: {told}")
             found.setdefault(name, job)
         return found
+
+
+def spread(jobs: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The cells in turns over the seeds: those of one seed share their pretraining, and side by side one would wait for the other."""
+    by_seed: dict[str, list[str]] = {}
+    for name, job in jobs.items():
+        by_seed.setdefault(next((override for override in job if override.startswith("seed=")), ""), []).append(name)
+    turns = zip_longest(*by_seed.values())
+    return {name: jobs[name] for turn in turns for name in turn if name is not None}
 
 
 def check_launcher(target: str) -> None:

@@ -13,6 +13,7 @@ from made_up_corpus import write_files
 
 from dsel.sweep.plan import read_plan
 from dsel.sweep.status import read_status
+from hydra_plugins.dsel.grid import spread
 
 
 @pytest.fixture
@@ -135,3 +136,9 @@ def test_the_plan_says_what_was_typed(sweep: list[str], tmp_path: Path) -> None:
     (launch,) = record["launches"]
     assert launch["arguments"] == [*sweep, "arm=random,dsir"]
     assert launch["outputs"] == str(tmp_path)
+
+
+def test_side_by_side_cells_of_one_seed_come_apart() -> None:
+    jobs = {f"{arm}{seed}": [f"seed={seed}", f"arm={arm}"] for seed in (0, 1, 2) for arm in ("a", "b")} | {"b3": ["arm=b", "seed=3"]}
+    assert list(spread(jobs)) == ["a0", "a1", "a2", "b3", "b0", "b1", "b2"]
+    assert spread(jobs) == jobs
