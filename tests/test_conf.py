@@ -78,6 +78,15 @@ def test_a_component_yaml_is_its_constructor(path: Path) -> None:
         assert value == (list(own) if isinstance(own := default(field), tuple) else own), field.name
 
 
+@pytest.mark.parametrize("path", sorted((cli.CONF / "hydra").glob("*/*.yaml")), ids=name_of)
+def test_a_sweeper_or_launcher_yaml_is_its_constructor(path: Path) -> None:
+    node = read(path)
+    target = node.pop("_target_")
+    assert target.startswith("hydra_plugins.dsel.")
+    parameters = inspect.signature(get_object(target)).parameters
+    assert {name: list(value.default) if value.default == () else value.default for name, value in parameters.items()} == node
+
+
 @pytest.mark.parametrize("group", PROTOCOLS)
 def test_every_component_is_named_by_a_yaml(group: str) -> None:
     named = {read(path)["_target_"] for path in (cli.CONF / group).glob("*.yaml")}

@@ -85,6 +85,12 @@ def test_imports_run_one_way(name: str) -> None:
     assert {other.split(".")[0] for other in IMPORTS[name]} <= MAY_IMPORT[part] | ({part} if "." in name else set())
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "hydra_plugins" / "dsel").glob("*.py")), ids=lambda path: path.stem)
+def test_what_hydra_must_find_stands_on_the_sweep(path: Path) -> None:
+    parts = {other.split(".")[0] for other in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    assert parts <= {"error", "artifact", "functional", "ray_cluster", "sweep"}
+
+
 def test_there_is_no_circle() -> None:
     TopologicalSorter(IMPORTS).prepare()  # raises CycleError
 
