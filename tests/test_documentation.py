@@ -71,7 +71,8 @@ def test_every_experiment_is_on_a_page() -> None:
 @cache
 def messages() -> list[str]:
     """Every text of the code, with … for what is filled in."""
-    return [text for path in cli.PACKAGE.rglob("*.py") for text in texts(ast.parse(path.read_text(encoding="utf-8")))]
+    paths = [*cli.PACKAGE.rglob("*.py"), *(cli.PACKAGE.parent / "hydra_plugins").rglob("*.py")]
+    return [text for path in paths for text in texts(ast.parse(path.read_text(encoding="utf-8")))]
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
