@@ -47,15 +47,18 @@ class Cells:
         return [] if self.fail_fast and died else [name for name in names if not self._has_ended(name)]
 
     def stop(self) -> None:
-        """Ask what still runs on this machine to end, and wait a little: as if Ctrl-C had been typed there as well."""
-        until = time.time() + STOP_SECONDS
+        """Ask what still runs on this machine to end, as if Ctrl-C had been typed there as well, and what does not hear that (in the
+        background of a script it is ignored) more firmly."""
         mine = {
             place: sign for path in self.folder.rglob(RUNNING) if (sign := read_sign(place := path.parent)) and self._is_mine(place, sign)
         }
-        for sign in mine.values():
-            os.kill(sign.pid, signal.SIGINT)
-        while any(self._is_running(str(place)) for place in mine) and time.time() < until:
-            time.sleep(0.1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            left = {place: sign for place, sign in mine.items() if is_alive(place, sign)}
+            for sign in left.values():
+                os.kill(sign.pid, number)
+            until = time.time() + STOP_SECONDS
+            while any(is_alive(place, sign) for place, sign in left.items()) and time.time() < until:
+                time.sleep(0.1)
 
     def _is_mine(self, place: Path, sign: Sign) -> bool:
         """Whether another process of this machine is at the cell since this launch."""

@@ -26,9 +26,11 @@ HOLD = (
 )
 
 
-def hold(folder: Path) -> subprocess.Popen[bytes]:
+def hold(folder: Path, before: str = "") -> subprocess.Popen[bytes]:
     """Another process at the cell."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", before + HOLD, str(folder)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     while read_sign(folder) is None:
         assert process.poll() is None
         time.sleep(0.02)
@@ -149,3 +151,10 @@ def test_stopping_asks_the_others_to_end(tmp_path: Path) -> None:
     Cells(tmp_path, 0.0).stop()
     assert process.wait(10) != 0
     assert not (tmp_path / "cell" / RUNNING).exists()  # it tidied up, as after Ctrl-C
+
+
+def test_what_does_not_hear_a_ctrl_c_is_ended_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsel.sweep.cells.STOP_SECONDS", 0.5)
+    process = hold(tmp_path / "cell", "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n")
+    Cells(tmp_path, 0.0).stop()
+    assert process.wait(10) == -signal.SIGTERM
