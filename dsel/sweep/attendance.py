@@ -68,14 +68,15 @@ def _beating(path: Path) -> Iterator[None]:
         while not done.wait(BEAT_SECONDS):
             sign()
 
-    sign()
     thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    try:  # from the first sign on: a Ctrl-C may come before the work has begun
+        sign()
+        thread.start()
         yield
     finally:
         done.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         path.unlink(missing_ok=True)
 
 
