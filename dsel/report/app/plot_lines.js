@@ -6,6 +6,7 @@ import { drawing, line, path, xAxis, yAxis } from "./frame.js";
 import { glyph, mark } from "./mark.js";
 import { fitted, linear, logarithmic, padded, paddedLog, spansDecades } from "./scale.js";
 import { noteOf } from "./plot_rows.js";
+import { drawnValues, interval } from "./statistics.js";
 
 export const canPlotLines = (rows) => data.x?.levels.length > 1 && rows.some((row) => row.group.x != null);
 
@@ -16,11 +17,7 @@ export function plotLines(width, rows, metric, title, { relative = false, small 
   const wide = fraction ? data.x.levels.every((level) => level > 0) : spansDecades(data.x.levels);
   const [scale, domain] = wide ? [logarithmic, paddedLog(data.x.levels, 0.08)] : [linear, padded(data.x.levels, 0.08)];
   const x = scale(domain, [area.left, area.right]);
-  const values = rows.flatMap((row) => [
-    ...row.points.map((point) => point.value),
-    row.mean - (row.sd ?? 0),
-    row.mean + (row.sd ?? 0),
-  ]);
+  const values = drawnValues(rows);
   const means = rows.map((row) => row.mean);
   const y = fitted(relative ? [...means, 0] : means, relative ? [...values, 0] : values, [area.bottom, area.top]);
   const shown = (row) => row.group.x != null;
@@ -57,7 +54,8 @@ function drawSeries(series, rows, x, y, metric, relative, small) {
             svg("circle", { cx: at, cy: y(value), r: 2.4, class: series.colour }),
           ),
         );
-    const bar = line(at, y(row.mean - (row.sd ?? 0)), at, y(row.mean + (row.sd ?? 0)), { class: "spread" });
+    const [low, high] = interval(row).map(y);
+    const bar = line(at, low, at, high, { class: "spread" });
     const main = mark(
       row.points[0].cell,
       noteOf(row, metric, relative),

@@ -4,6 +4,7 @@ import { fixed, spread } from "./format.js";
 import { cut, drawing, line, nameRoom, text, xAxis } from "./frame.js";
 import { glyph, mark } from "./mark.js";
 import { fitted } from "./scale.js";
+import { drawnValues, interval } from "./statistics.js";
 
 export const noteOf = (row, metric, relative) => [
   row.group.name,
@@ -22,11 +23,7 @@ export function plotRows(width, rows, metric, title, { relative = false, small =
         width,
       );
   const area = { left, right: width - 14, top: small ? 6 : 10, bottom: (small ? 6 : 10) + step * rows.length };
-  const values = rows.flatMap((row) => [
-    ...row.points.map((point) => point.value),
-    row.mean - (row.sd ?? 0),
-    row.mean + (row.sd ?? 0),
-  ]);
+  const values = drawnValues(rows);
   const means = rows.map((row) => row.mean);
   const x = fitted(relative ? [...means, 0] : means, relative ? [...values, 0] : values, [left + 6, area.right]);
   const parts = rows.map((row, at) => drawRow(row, area.top + step * (at + 0.5), x, area, metric, { relative, small }));
@@ -37,8 +34,7 @@ export function plotRows(width, rows, metric, title, { relative = false, small =
 
 function drawRow(row, y, x, area, metric, { relative, small }) {
   const { group } = row;
-  const low = x(row.mean - (row.sd ?? 0));
-  const high = x(row.mean + (row.sd ?? 0));
+  const [low, high] = interval(row).map(x);
   const name = small ? null : text(area.left - 8, y + 4, cut(group.name, area.left - 12), { "text-anchor": "end", class: "name" });
   const seeds = row.points.map(({ cell, value }) =>
     mark(

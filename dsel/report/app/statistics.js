@@ -9,6 +9,12 @@ export function summarise(values) {
   return { mean, sd, n: values.length, low: Math.min(...values), high: Math.max(...values) };
 }
 
+// From one standard deviation below the mean to one above
+export const interval = (row) => [row.mean - (row.sd ?? 0), row.mean + (row.sd ?? 0)];
+
+// All that is drawn of such rows
+export const drawnValues = (rows) => rows.flatMap((row) => [...row.points.map((point) => point.value), ...interval(row)]);
+
 // In the order of the table: a row for each group that has values, with `points` (cell, value)
 export function byGroup(cells, valueOf) {
   const points = new Map();

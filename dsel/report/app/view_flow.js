@@ -3,10 +3,9 @@ import { data, selected } from "./data.js";
 import { folded, html, svg, tableOf } from "./element.js";
 import { percent, plural } from "./format.js";
 import { cut, drawing, text } from "./frame.js";
-import { noted, swatch } from "./mark.js";
-import { change, chosenCell } from "./state.js";
+import { noted } from "./mark.js";
+import { firstRows, panel, panels } from "./panels.js";
 
-const PANELS = 6; // settings that one screen shows
 const COLUMNS = 12; // domains of the table
 const FEW = 0.006; // of both pool and selection: such domains are drawn as one
 
@@ -19,36 +18,12 @@ export const flowView = {
   draw(width, cells) {
     const found = flowsOf(cells);
     if (!found.length) return null;
-    const shown = chosenFirst(found, (flow) => flow.group).slice(0, PANELS);
-    const columns = Math.max(1, Math.min(shown.length, Math.floor(width / 400)));
-    const panels = shown.map((flow) => panel(Math.floor((width - 20 * (columns - 1)) / columns), flow));
-    return html(
-      "div",
-      {},
-      html("div", { class: "panels", style: `--columns: ${columns}` }, ...panels),
-      leftOut(found.length, shown.length),
-      sharesOf(found),
-      lengths(found),
-    );
+    return html("div", {}, ...panels(width, found, firstRows(found), 400, flowPanel), sharesOf(found), lengths(found));
   },
   note: () =>
     "A ribbon that widens is a domain that the selection takes more of than the pool has. " +
     "Numbers at the right: its share of the selection, and how many times its share of the pool that is. Means over seeds.",
 };
-
-// The setting of the chosen cell stands first, then one of each series
-export function chosenFirst(rows, groupOf) {
-  const group = chosenCell()?.group;
-  const seen = new Set();
-  const again = rows.map((row) => seen.has(groupOf(row).series) || !seen.add(groupOf(row).series));
-  const weight = (row) => (groupOf(row) === group ? -1 : Number(again[rows.indexOf(row)]));
-  return [...rows].sort((a, b) => weight(a) - weight(b));
-}
-
-export const leftOut = (all, shown) =>
-  all > shown
-    ? html("p", { class: "note" }, `${shown} of ${plural(all, "setting")}: filter, or click a setting, to see others.`)
-    : null;
 
 function flowsOf(cells) {
   const found = new Map();
@@ -94,7 +69,7 @@ const isSmall = (own) => own.pool < FEW && own.chosen < FEW;
 const nameOf = (own) => (own.domain < 0 ? `${own.count} small domains` : data.domains[own.domain] || "(none)");
 const colourOf = (own) => (own.domain >= 0 && own.domain < 8 ? `c${own.domain}` : "g0");
 
-function panel(width, flow) {
+function flowPanel(width, flow) {
   const [top, height, gap] = [8, Math.max(250, flow.domains.length * 15), 3];
   const room = height - gap * (flow.domains.length - 1);
   const [left, right] = [Math.min(130, width * 0.32), width - 96];
@@ -121,14 +96,7 @@ function panel(width, flow) {
   );
   const share = `${Math.round(flow.size).toLocaleString("en-US")} (${percent(flow.taken / flow.size)})`;
   const counts = `${plural(Math.round(flow.taken), "document")} of ${share}`;
-  return html("figure", { class: "panel", "data-group": flow.group.index }, head(flow.cell, counts), chart);
-}
-
-// The name of a setting, which opens its cell
-export function head(cell, words) {
-  const open = () => change({ cell: cell.folder });
-  const name = html("button", { type: "button", class: "link", onclick: open }, swatch(cell.group.series), cell.group.name);
-  return html("figcaption", {}, name, html("small", {}, words));
+  return panel(flow.cell, counts, chart);
 }
 
 const shareOf = (own) => `${percent(own.chosen)}${own.pool ? `  \u00d7${Number((own.chosen / own.pool).toPrecision(2))}` : ""}`;

@@ -7,7 +7,7 @@ import { cut, drawing, path, text, xAxis, yAxis } from "./frame.js";
 import { glyph, mark } from "./mark.js";
 import { fitted, linear, logarithmic, padded, paddedLog, spansDecades } from "./scale.js";
 import { chosenMetric, state } from "./state.js";
-import { byGroup, paretoFront } from "./statistics.js";
+import { byGroup, interval, paretoFront } from "./statistics.js";
 import { betterOf, titleOf } from "./view_result.js";
 
 const FIRST = ["cost.chosen_flops", "cost.chosen_seconds", "cost.flops", "cost.seconds", "cost.tokens"];
@@ -56,7 +56,7 @@ function draw(width, points, metric, cost) {
   const xs = points.map((point) => point.x);
   const wide = spansDecades(xs);
   const x = wide ? logarithmic(paddedLog(xs), [area.left, area.right]) : linear(padded(xs), [area.left, area.right]);
-  const bars = points.flatMap(({ row }) => [row.mean - (row.sd ?? 0), row.mean + (row.sd ?? 0)]);
+  const bars = points.flatMap(({ row }) => interval(row));
   const means = points.map((point) => point.y);
   const y = fitted(means, bars, [area.bottom, area.top]);
   const front = paretoFront(points, metric.better === "low" ? 1 : -1);
@@ -100,7 +100,7 @@ function namesOf(front, x, y, area) {
 }
 
 function drawPoint({ row, cost: spent, x: at, y: value }, onFront, x, y, metric, cost) {
-  const [low, high] = [row.mean - (row.sd ?? 0), row.mean + (row.sd ?? 0)];
+  const [low, high] = interval(row);
   const note = [
     row.group.name,
     `${metric.title}: ${spread(row, metric.decimals)}`,

@@ -4,11 +4,10 @@ import { svg, html } from "./element.js";
 import { percent } from "./format.js";
 import { drawing, xAxis, yAxis } from "./frame.js";
 import { noted } from "./mark.js";
+import { firstRows, panel, panels } from "./panels.js";
 import { linear } from "./scale.js";
 import { chosenCell } from "./state.js";
-import { chosenFirst, head, leftOut } from "./view_flow.js";
 
-const PANELS = 6;
 const COLOURS = { pool: "g0", planted: "c1", positive: "c1", selected: "c0" };
 
 export const scoresView = {
@@ -20,16 +19,8 @@ export const scoresView = {
   draw(width, cells) {
     const found = onePerGroup(cells.filter((cell) => selected.get(cell.index)?.histogram));
     if (!found.length) return null;
-    const shown = chosenFirst(found, (cell) => cell.group).slice(0, PANELS);
-    const columns = Math.max(1, Math.min(shown.length, Math.floor(width / 340)));
-    const panels = shown.map((cell) => panel(Math.floor((width - 20 * (columns - 1)) / columns), cell));
-    return html(
-      "div",
-      {},
-      legend(shown),
-      html("div", { class: "panels", style: `--columns: ${columns}` }, ...panels),
-      leftOut(found.length, shown.length),
-    );
+    const shown = firstRows(found);
+    return html("div", {}, legend(shown), ...panels(width, found, shown, 340, histogram));
   },
   note: () => "Larger scores are kept first. One seed of each setting: that of the chosen cell, or the first.",
 };
@@ -49,7 +40,7 @@ function legend(cells) {
   return html("div", { class: "legend" }, ...kinds.map((kind) => html("span", {}, box(kind), kind)));
 }
 
-function panel(width, cell) {
+function histogram(width, cell) {
   const { edges, ...counts } = selected.get(cell.index).histogram;
   const area = { left: 46, right: width - 8, top: 10, bottom: 150 };
   const shares = kindsOf(cell).map((kind) => ({ kind, values: shareOf(counts[kind]) }));
@@ -60,7 +51,7 @@ function panel(width, cell) {
   );
   const axes = [yAxis(y, area, "", { count: 3, write: percent }), xAxis(x, area, "", { count: 4 })];
   const chart = drawing(width, 174, `Scores of ${cell.group.name}, seed ${cell.seed}`, ...axes, ...bars);
-  return html("figure", { class: "panel", "data-group": cell.group.index }, head(cell, `seed ${cell.seed}`), chart);
+  return panel(cell, `seed ${cell.seed}`, chart);
 }
 
 function shareOf(counts) {
