@@ -18,11 +18,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dsel.error import InputError, Pruned
+from dsel.outcome import FAILED, write_failure
 
 PACKAGE = Path(__file__).parent
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 LONGEST_NAME = 150  # of a run's folder; file systems take 255
-FAILED = "failed.json"
 TRACEBACKS = "DSEL_TRACEBACKS"  # the user's HYDRA_FULL_ERROR, which we need for ourselves
 THIRD_PARTY = {"torch.optim.": "optimizer", "pytorch_lightning.": "trainer", "lightning_fabric.": "trainer"}
 failures: dict[str, dict[str, Any]] = {}  # by folder: the cells that failed, and why
@@ -169,12 +169,11 @@ def record_failure(folder: Path, overrides: Mapping[str, str], error: Exception)
     if line is None or wants_traceback():
         traceback.print_exception(error)
     line = line or f"{type(error).__name__}: {' '.join(str(error).split())}"
-    failure: dict[str, Any] = {"cell": [f"{key}={value}" for key, value in overrides.items()], "error": line}
-    if not isinstance(error, Pruned):
-        failures[str(folder)] = failure
+    cell, pruned = [f"{key}={value}" for key, value in overrides.items()], isinstance(error, Pruned)
+    if not pruned:
+        failures[str(folder)] = {"cell": cell, "error": line}
     try:
-        record = failure | {"traceback": "".join(traceback.format_exception(error)), "pruned": isinstance(error, Pruned)}
-        (folder / FAILED).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_failure(folder, cell, line, "".join(traceback.format_exception(error)), pruned=pruned)
     except OSError as second:
         print(f"{folder / FAILED}: cannot be written ({second.strerror})", file=sys.stderr)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from dsel.artifact import DONE
 from dsel.error import InputError
+from dsel.outcome import RESULT
 
-RESULT = "result.json"
 CORPUS, TOKENIZER, WEIGHTS = "corpus", "tokenizer", "model"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from dsel.error import InputError
 from dsel.functional.cores import num_cores
 from dsel.functional.peak_memory import peak_mb
+from dsel.outcome import RESULT
 from dsel.state import State
 
 RECORDED = (
@@ -33,7 +34,7 @@ COSTS = ("seconds", "tokens", "optimizer_steps", "scoring_passes", "flops")
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result in `folder`, or None. Errors: a file that is no result."""
-    path = folder / "result.json"
+    path = folder / RESULT
     if not path.is_file():
         return None
     try:

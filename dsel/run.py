@@ -15,6 +15,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from dsel import cli
+from dsel.outcome import FAILED, RESULT
 from dsel.progress import here
 from dsel.sweep.attendance import attend
 from dsel.sweep.cells import has_failed_since_launch
@@ -43,7 +44,7 @@ def cell(config: DictConfig) -> float | None:
         return float("nan")
     try:
         with attend(folder):
-            (folder / cli.FAILED).unlink(missing_ok=True)
+            (folder / FAILED).unlink(missing_ok=True)
             here.report = None if config.trial is None else reporter(Path(runtime.sweep.dir), config.trial, runtime.sweeper)
             return run_cell(OmegaConf.to_container(config, resolve=True), folder, overrides)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001  # whatever it is: main shows it, with its traceback unless it is the user's
@@ -79,15 +80,15 @@ def run_cell(config: dict[str, Any], folder: Path, overrides: dict[str, str]) ->
     else:
         run.check_outputs(finished=before is not None)
         if before is not None:  # another config or code had the same overrides: keep what it found
-            os.replace(folder / "result.json", folder / f"result.{before['fingerprint']}.json")
+            os.replace(folder / RESULT, folder / f"result.{before['fingerprint']}.json")
         log.info("%s", " ".join(f"{k}={v}" for k, v in overrides.items()) or config["name"])
         store = Store(Path(config["paths"]["artifacts"]).absolute())
         with track(config, folder, overrides) as tracker:
             state = run.fold(store)
             result = make_result(run, state, folder, overrides)
-            write_atomic(folder / "result.json", to_json(result))
+            write_atomic(folder / RESULT, to_json(result))
             tracker.log(result, state)
-        log.info("result: %s", folder / "result.json")
+        log.info("result: %s", folder / RESULT)
     value = result["metrics"].get(config["objective"])
     return None if value is None else float(value)
 

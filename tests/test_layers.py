@@ -6,7 +6,7 @@ data   model   scorer   selector   estimator   online   executor   encoder   tas
                 protocol ── context                           (the waist)
 sieve   stream   corpus   tokens   scores   selection   subset   features   state   objective   labelled   base_encoder
 attribution   preconditioned   finished      (values)
-error   artifact   pool   progress   remote   ray_cluster   functional      (the ground)
+error   artifact   outcome   pool   progress   remote   ray_cluster   functional      (the ground)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 import dsel
 
 PACKAGE = Path(dsel.__file__).parent
-GROUND = {"error", "artifact", "pool", "progress", "remote", "ray_cluster", "functional"}
+GROUND = {"error", "artifact", "outcome", "pool", "progress", "remote", "ray_cluster", "functional"}
 VALUES = {
     "sieve", "stream", "corpus", "labelled", "base_encoder", "tokens", "scores", "selection", "subset", "features", "state", "objective",
     "attribution", "preconditioned", "finished",
@@ -37,14 +37,14 @@ MAY_IMPORT = {
     **{component: BELOW | {component} for component in COMPONENTS},
     "training": BELOW | {"training"},
     "phase": BELOW | {"training", "phase"},
-    "report": {"error", "artifact", "functional", "sweep"},
-    "sweep": {"error", "artifact", "progress", "report"},
+    "report": {"error", "artifact", "functional", "outcome", "sweep"},
+    "sweep": {"error", "artifact", "outcome", "progress", "report"},
     "build": {"error"},
-    "result": {"error", "functional", "state"},
-    "cli": {"error"},
+    "result": {"error", "functional", "outcome", "state"},
+    "cli": {"error", "outcome"},
     "tracking": {"build", "state"},
     "pipeline": BELOW | {"build"},
-    "run": {"artifact", "build", "cli", "pipeline", "progress", "result", "state", "sweep", "tracking"},
+    "run": {"artifact", "build", "cli", "outcome", "pipeline", "progress", "result", "state", "sweep", "tracking"},
 }
 
 
@@ -88,7 +88,7 @@ def test_imports_run_one_way(name: str) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE.parent / "hydra_plugins" / "dsel").glob("*.py")), ids=lambda path: path.stem)
 def test_what_hydra_must_find_stands_on_the_sweep(path: Path) -> None:
     parts = {other.split(".")[0] for other in imported(ast.parse(path.read_text(encoding="utf-8")))}
-    assert parts <= {"error", "artifact", "functional", "ray_cluster", "sweep"}
+    assert parts <= {"error", "artifact", "functional", "outcome", "ray_cluster", "sweep"}
 
 
 def test_there_is_no_circle() -> None:

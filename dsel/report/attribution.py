@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from dsel.error import InputError
-from dsel.report.results import RESULT, read_record
+from dsel.outcome import RESULT
+from dsel.report.results import read_record
 
 EXAMPLES, QUERIES, GROUPS = "examples.parquet", "queries.parquet", "groups.parquet"
 SIGNS = ("helpful", "harmful")

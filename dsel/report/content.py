@@ -67,8 +67,8 @@ CAPTIONS = {
     "0 is better. This leaves out the spread that all methods of one seed share.",
     "ranks": "Left: below and left is better; bars: one standard deviation. Right: lines that cross are settings "
     "that fine-tuning reorders.",
-    "pareto": "Target loss against the FLOPs of selection and training together; bars: one standard deviation. Dashed: the front, which "
-    "nothing beats in both.",
+    "pareto": "Target loss against the FLOPs of selection and training together (without a pretraining that all share); bars: one "
+    "standard deviation. Dashed: the front, which nothing beats in both.",
     "detection": "How well attribution finds noise, copies and sources. Large points: mean over seeds; bars: one standard deviation; small "
     "points: the seeds.",
     "curves": "Target loss while training on the selection: mean over seeds; band: lowest to highest seed.",

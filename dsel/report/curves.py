@@ -41,9 +41,7 @@ class Crossing:
 
 def _cells(sweep: Sweep) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """Every cell with the columns that label it, in the order of the table."""
-    by_folder = {cell.folder: cell for cell in sweep.cells}
-    for row in sweep.frame.select("cell", *LABELS).iter_rows(named=True):
-        yield by_folder[row["cell"]], {key: row[key] for key in LABELS}
+    yield from zip(sweep.in_order, sweep.frame.select(LABELS).iter_rows(named=True), strict=True)
 
 
 def read_curves(sweep: Sweep, phase: str, problems: list[str]) -> pl.DataFrame:
@@ -211,8 +209,7 @@ def phase_costs(sweep: Sweep) -> pl.DataFrame:
     """
     rows = []
     for cell, labels in _cells(sweep):
-        phases = cell.record.get("cost", {}).get("phases", {})
-        for order, (phase, cost) in enumerate(phases.items()):
+        for order, (phase, cost) in enumerate(cell.phases.items()):
             spent = {"phase": phase, "order": order, "reused": bool(cost.get("reused")), "seconds": cost.get("seconds")}
             rows.append(labels | spent)
     if not rows:

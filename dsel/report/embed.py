@@ -19,8 +19,10 @@ from dsel.report.metrics import METRICS, Better
 from dsel.report.results import Sweep
 
 DIGITS = 6  # significant ones: more than a reader or a pixel can tell apart
-COST_TITLES = {"flops": "FLOPs", "seconds_here": "seconds in this cell", "peak_memory_mb": "peak memory (MB)"}
-PRETRAIN = "pretrain"
+COST_TITLES = {
+    "flops": "FLOPs", "chosen_flops": "FLOPs of selection and training", "chosen_seconds": "seconds of selection and training",
+    "seconds_here": "seconds in this cell", "peak_memory_mb": "peak memory (MB)",
+}  # fmt: skip
 LDS, OF_QUERIES = "metrics.lds", "metrics.pearson_each"  # attributions are judged a query
 
 
@@ -34,7 +36,7 @@ def to_value(content: Content) -> dict[str, Any]:
     sweep = content.sweep
     look = Look.of(sweep.frame, sweep.x)
     places = {folder: at for at, folder in enumerate(sweep.frame["cell"])}
-    metrics = [*_metrics(sweep.frame), *_spent(sweep)]
+    metrics = _metrics(sweep.frame)
     return {
         "name": sweep.name,
         "baseline": baseline(sweep),
@@ -89,14 +91,12 @@ def _groups(sweep: Sweep, look: Look) -> list[dict[str, Any]]:
 
 def _cells(sweep: Sweep, look: Look) -> dict[str, list[Any]]:
     places = {name: at for at, name in enumerate(look.groups)}
-    records = {cell.folder: cell.record for cell in sweep.cells}
-    folders = sweep.frame["cell"].to_list()
     return {
-        "folder": folders,
+        "folder": sweep.frame["cell"].to_list(),
         "group": [places[group] for group in sweep.frame["group"]],
         "seed": sweep.frame["seed"].to_list(),
         "label": sweep.frame["label"].to_list(),
-        "fingerprint": [str(records[folder].get("fingerprint", "")) for folder in folders],
+        "fingerprint": [str(cell.record.get("fingerprint", "")) for cell in sweep.in_order],
     }
 
 
@@ -144,20 +144,6 @@ def _spell_out(key: str, title: str) -> str:
 def _title(key: str) -> str:
     group, _, name = key.partition(".")
     return COST_TITLES.get(name, name.replace("_", " ")) if group == "cost" else name.replace("_", " ")
-
-
-def _spent(sweep: Sweep) -> list[dict[str, Any]]:
-    """What selection and training cost without the pretraining that all cells share, where there was one."""
-    records = {cell.folder: cell.record for cell in sweep.cells}
-    phases = [records[folder].get("cost", {}).get("phases", {}) for folder in sweep.frame["cell"]]
-    if not any(PRETRAIN in own for own in phases):
-        return []
-    found = []
-    for unit, title in (("flops", "FLOPs of selection and training"), ("seconds", "seconds of selection and training")):
-        values = [sum(cost.get(unit) or 0 for name, cost in own.items() if name != PRETRAIN) for own in phases]
-        if any(values):
-            found.append(_metric(f"cost.chosen_{unit}", title, 1, "low", [float(value) for value in values]))
-    return found
 
 
 def _crossing(crossing: Crossing) -> dict[str, Any]:

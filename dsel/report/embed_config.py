@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dsel.report.results import Cell, Sweep
+from dsel.report.results import Cell, Sweep, flatten, plain
 
 SEED = "seed"
 
@@ -14,8 +12,7 @@ SEED = "seed"
 def embed_config(sweep: Sweep) -> dict[str, Any]:
     """`common`: dotted key -> value in every cell. `keys`: those that differ, what the sweep varied first, each with its distinct `values`
     and for every cell the place `at` of its own (-1: it has no such key)."""
-    by_folder = {cell.folder: cell for cell in sweep.cells}
-    cells = [by_folder[folder] for folder in sweep.frame["cell"]]
+    cells = sweep.in_order
     settings = [_settings(cell) for cell in cells]
     varied = [*dict.fromkeys(key for cell in cells for key in sorted(cell.overrides)), SEED]
     keys = list(dict.fromkeys([*varied, *(key for own in settings for key in own)]))
@@ -34,22 +31,8 @@ _ABSENT = object()
 
 def _settings(cell: Cell) -> dict[str, Any]:
     """The resolved configuration, flat, and over it what the sweep varied, by the keys that were typed."""
-    own = dict(_flatten(cell.record.get("config") or {}))
-    return own | {key: _plain(value) for key, value in cell.overrides.items()} | {SEED: cell.seed}
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(inner, Mapping) and inner:
-            yield from _flatten(inner, f"{name}.")
-        else:
-            yield name, _plain(inner)
-
-
-def _plain(value: Any) -> Any:
-    """A scalar; lists and empty mappings as they would be typed."""
-    return value if value is None or isinstance(value, str | bool | int | float) else json.dumps(value, default=str)
+    own = dict(flatten(cell.record.get("config") or {}))
+    return own | {key: plain(value) for key, value in cell.overrides.items()} | {SEED: cell.seed}
 
 
 def _column(found: list[Any]) -> tuple[list[Any], list[int]]:

@@ -50,8 +50,7 @@ def _curve(own: pl.DataFrame, cell: int, arrays: Arrays) -> dict[str, Any]:
 def embed_phases(sweep: Sweep) -> dict[str, Any]:
     """`phases`: in the order of the pipeline, by cell (null where it lacks the phase): seconds, flops, tokens, and whether another cell had
     spent them."""
-    records = {cell.folder: cell.record for cell in sweep.cells}
-    costs = [records[folder].get("cost", {}).get("phases", {}) for folder in sweep.frame["cell"]]
+    costs = [cell.phases for cell in sweep.in_order]
     names = _in_order([list(own) for own in costs])
     return {"phases": [{"name": name} | _phase([own.get(name) for own in costs]) for name in names]}
 

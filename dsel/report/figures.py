@@ -64,12 +64,14 @@ def draw_detection(frame: pl.DataFrame, means: pl.DataFrame, look: Look) -> Char
 
 
 def draw_pareto(means: pl.DataFrame, look: Look) -> Chart | None:
-    """Target loss against the FLOPs of selection and training together (arXiv 2410.16208), and the front of what nothing beats in both."""
+    """Target loss against the FLOPs of selection and training together (arXiv 2410.16208), without a pretraining that all share; and the
+    front of what nothing beats in both."""
+    cost = "cost.chosen_flops" if "cost.chosen_flops" in set(means["metric"]) else "cost.flops"
     loss = next((metric for metric in (AFTER, TRAINED, BEFORE) if metric in set(means["metric"])), None)
     if loss is None:
         return None
     parts = [means.filter(pl.col("metric") == metric).select("group", "series", "x_text", pl.col("mean").alias(name), "sd")
-             for metric, name in ((loss, "loss"), ("cost.flops", "flops"))]  # fmt: skip
+             for metric, name in ((loss, "loss"), (cost, "flops"))]  # fmt: skip
     wide = parts[0].join(parts[1].select("group", "flops"), on="group", how="inner", maintain_order="left").filter(pl.col("flops") > 0)
     if len(wide) < 2 or wide["flops"].n_unique() < 2:
         return None

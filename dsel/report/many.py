@@ -12,10 +12,10 @@ import polars as pl
 
 from dsel.artifact import write_atomic
 from dsel.error import InputError
-from dsel.report.aggregate import pm
+from dsel.outcome import RESULT
 from dsel.report.metrics import METRICS
-from dsel.report.results import RESULT, read_cell, spell
-from dsel.report.table import Entry, Table
+from dsel.report.results import flatten, read_cell, spell
+from dsel.report.table import Entry, Table, to_entries
 
 PLACES = ("", "config.", "metrics.", "cost.", "overrides.")  # where a key is looked for, in this order
 STORE = "results"
@@ -115,10 +115,7 @@ def make_table(frame: pl.DataFrame, keys: Sequence[str] = (), metrics: Sequence[
 def _column(frame: pl.DataFrame, keys: list[str], rows: Sequence[tuple[Any, ...]], metric: str) -> list[Entry]:
     decimals, better = next(((decimals, better) for name, _, decimals, better in METRICS if name == metric), (3, None))
     means = frame.drop_nulls(metric).group_by(keys).agg(mean=pl.col(metric).mean(), sd=pl.col(metric).std(ddof=1))
-    found: dict[tuple[Any, ...], tuple[float, float | None]] = {row[:-2]: (row[-2], row[-1]) for row in means.iter_rows()}
-    values = [found[row][0] for row in rows if row in found]
-    best = {"low": min, "high": max}[better](values) if better and len(set(values)) > 1 else None
-    return [Entry(pm(*found[row], decimals), *found[row], found[row][0] == best) if row in found else Entry("") for row in rows]
+    return to_entries({row[:-2]: (row[-2], row[-1]) for row in means.iter_rows()}, rows, decimals, better)
 
 
 def _varying(frame: pl.DataFrame) -> list[str]:
@@ -159,15 +156,8 @@ def _row(record: Mapping[str, Any], home: str) -> dict[str, Any]:
     """A cell's values by column, nested mappings spelt out with dots."""
     row: dict[str, Any] = {key: record.get(key) for key in ("name", "label", "seed", "fingerprint", "git_commit")} | {"cell": home}
     for part in ("config", "overrides", "metrics", "cost"):
-        row |= {f"{part}.{key.lstrip('+~')}": value for key, value in _flat(record.get(part) or {})}
+        row |= {f"{part}.{key.lstrip('+~')}": value for key, value in flatten(record.get(part) or {})}
     return row
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for key, value in values.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return found
 
 
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

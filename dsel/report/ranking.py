@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from dsel.error import InputError
+from dsel.outcome import RESULT
 from dsel.report.aggregate import pm
-from dsel.report.results import RESULT, read_record
+from dsel.report.results import read_record
 
 RANKING, TRANSFER = "ranking.parquet", "transfer.parquet"
 NONE = "none"  # the transfer without a source

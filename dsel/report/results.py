@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from dsel.error import InputError
+from dsel.outcome import RESULT
 
-RESULT = "result.json"
 BASELINES = (
     "none",
     "random",
@@ -25,6 +25,7 @@ BASELINES = (
     "random_order",
     "source_size",
 )  # drawn first and in grey: what the others are measured against
+PRETRAIN = "pretrain"
 SKIPPED = ("report", "config", "versions", "artifacts", "overrides", "metrics", "cost")
 
 
@@ -52,6 +53,12 @@ class Cell:
         found = {key.lstrip("+~"): value for key, value in self.record.get("overrides", {}).items()}
         return {key: value for key, value in found.items() if key != "seed"}
 
+    @property
+    def phases(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each phase cost, in the order of the pipeline."""
+        found: Mapping[str, Mapping[str, Any]] = self.record.get("cost", {}).get("phases", {})
+        return found
+
     def artifact(self, phase: str) -> Path | None:
         """The folder of a phase's artifact, if the run names one."""
         path = self.record.get("artifacts", {}).get(phase)
@@ -63,7 +70,8 @@ class Sweep:
     """All cells of one experiment.
 
     `frame` has a row a cell: cell, label, series, x (float, null where it is not a number), x_text, group, seed,
-    `overrides.*`, `metrics.*`, `cost.*`. A series is one line of a figure; a group is a series at one x: its rows
+    `overrides.*`, `metrics.*`, `cost.*` (`cost.chosen_*`: without pretraining, which cells share).
+    A series is one line of a figure; a group is a series at one x: its rows
     differ in their seed only. `problems` names the files and values that were left out, one line each.
     """
 
@@ -77,6 +85,12 @@ class Sweep:
     def name(self) -> str:
         """The experiment."""
         return str(self.cells[0].record["name"])
+
+    @property
+    def in_order(self) -> list[Cell]:
+        """The cells as the rows of the frame stand, which is the order of the table."""
+        by_folder = {cell.folder: cell for cell in self.cells}
+        return [by_folder[folder] for folder in self.frame["cell"]]
 
     def ask(self, key: str) -> Any:
         """What the experiment says about how to draw it (question, claim, x, by)."""
@@ -182,6 +196,20 @@ def look_up(cell: Cell, key: str | None) -> Any:
     return value
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; lists, and mappings with nothing in them, as they would be typed."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A scalar, or text for what is none."""
+    return value if value is None or isinstance(value, str | bool | int | float) else json.dumps(value, default=str)
+
+
 def spell(key: str | None, value: Any) -> str:
     """A value for a reader; fractions as percent."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -221,8 +249,17 @@ def _numbers(prefix: str, values: Mapping[str, Any], cell: Cell, problems: list[
     return found
 
 
+def _chosen(cell: Cell) -> dict[str, float]:
+    """What selection and training cost without pretraining."""
+    own = [cost for phase, cost in cell.phases.items() if phase != PRETRAIN]
+    return {
+        f"chosen_{unit}": sum(cost.get(unit) or 0 for cost in own) for unit in ("flops", "seconds") if any(unit in cost for cost in own)
+    }
+
+
 def _frame(cells: list[Cell], x: str | None, problems: list[str]) -> pl.DataFrame:
     series = _series(cells, x)
+    has_pretraining = any(PRETRAIN in cell.phases for cell in cells)
     rows = []
     for cell in cells:
         value = look_up(cell, x)
@@ -240,6 +277,7 @@ def _frame(cells: list[Cell], x: str | None, problems: list[str]) -> pl.DataFram
         row |= {f"overrides.{key}": str(value) for key, value in sorted(cell.overrides.items())}
         row |= _numbers("metrics", cell.record["metrics"], cell, problems)
         row |= _numbers("cost", cell.record.get("cost", {}), cell, problems)
+        row |= _numbers("cost", _chosen(cell) if has_pretraining else {}, cell, problems)
         rows.append(row)
     schema = {"x": pl.Float64}  # also where every value is null
     frame = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dsel.artifact import write_atomic
 from dsel.error import InputError
-from dsel.report.results import RESULT, read_json, read_record
+from dsel.outcome import RESULT
+from dsel.report.results import read_json, read_record
 from dsel.report.svg import Series, draw_histogram
 from dsel.report.template import fill, percent
 

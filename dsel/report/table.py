@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -81,8 +82,12 @@ def _metrics(frame: pl.DataFrame) -> list[tuple[str, str, int, Better | None]]:
 
 def _column(means: pl.DataFrame, names: list[str], metric: str, decimals: int, better: Better | None) -> list[Entry]:
     rows = means.filter(pl.col("metric") == metric).select("group", "mean", "sd").iter_rows()
-    found: dict[str, tuple[float, float | None]] = {group: (mean, sd) for group, mean, sd in rows}
-    values = [mean for mean, _ in found.values()]
+    return to_entries({group: (mean, sd) for group, mean, sd in rows}, names, decimals, better)
+
+
+def to_entries(found: Mapping[Any, tuple[float, float | None]], names: Sequence[Any], decimals: int, better: Better | None) -> list[Entry]:
+    """A column: mean ± sd of each name that has one, and which is best, if they are not all the same."""
+    values = [found[name][0] for name in names if name in found]
     best = {"low": min, "high": max}[better](values) if better and len(set(values)) > 1 else None
     return [Entry(pm(*found[name], decimals), *found[name], found[name][0] == best) if name in found else Entry("") for name in names]
 

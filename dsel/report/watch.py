@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dsel.error import InputError
+from dsel.outcome import RESULT
 from dsel.report.content import gather
 from dsel.report.page import render
-from dsel.report.results import RESULT, read_sweep
+from dsel.report.results import read_sweep
 from dsel.report.script import bundle
 from dsel.report.template import fill
 from dsel.sweep.plan import SWEEP

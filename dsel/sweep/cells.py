@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -12,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsel.artifact import write_atomic
+from dsel.outcome import FAILED, RESULT, write_failure
 from dsel.sweep.attendance import RUNNING, Sign, is_alive, read_sign
 from dsel.sweep.plan import read_plan
-from dsel.sweep.status import FAILED, RESULT
 
 log = logging.getLogger("dsel")
 
@@ -41,8 +39,7 @@ class Cells:
             where = f" in {sign.phase}" if sign and sign.phase else ""
             cause = f"its process was killed{where} ({type(error).__name__}); out of memory, perhaps"
             log.warning("%s: %s", name, cause)
-            record = {"cell": [name], "error": cause, "traceback": str(error)}
-            write_atomic(self.folder / name / FAILED, json.dumps(record, indent=1))
+            write_failure(self.folder / name, [name], cause, str(error))
             (self.folder / name / RUNNING).unlink(missing_ok=True)
         return [] if self.fail_fast and died else [name for name in names if not self._has_ended(name)]
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dsel.error import InputError
+from dsel.outcome import FAILED, RESULT, read_outcome
 from dsel.sweep.attendance import is_alive, read_sign
 from dsel.sweep.plan import PlannedCell, read_plan
 
-RESULT, FAILED = "result.json", "failed.json"
 State = Literal["done", "running", "failed", "died", "pruned", "waiting"]
-STATES: tuple[State, ...] = ("done", "running", "failed", "died", "pruned", "waiting")
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _look(sweep: Path, name: str, planned: PlannedCell | None) -> CellStatus:
     sign = read_sign(folder)
     if sign is not None and is_alive(folder, sign):
         return _with(cell, "running", phase=sign.phase, share=sign.share, seconds=time.time() - sign.started)
-    result, failed = _read(folder / RESULT), _read(folder / FAILED)
+    result, failed = read_outcome(folder / RESULT), read_outcome(folder / FAILED)
     if failed is not None:  # it is taken away when the cell begins anew
         return _with(cell, "pruned" if failed.get("pruned") else "failed", cause=str(failed.get("error", "")))
     if result is not None:
@@ -99,12 +98,3 @@ def _seconds(result: dict[str, Any]) -> float | None:
     cost = result.get("cost")
     seconds = cost.get("seconds_here") if isinstance(cost, dict) else None
     return float(seconds) if isinstance(seconds, int | float) else None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """None where there is no such file, or a broken one, which the report names."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None

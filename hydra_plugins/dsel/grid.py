@@ -17,6 +17,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from dsel.error import InputError
@@ -42,9 +43,13 @@ class Grid(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.pairs, self.only = pairs, only
 
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Errors: a launcher that cannot work here."""
+        check_launcher(str(OmegaConf.select(config, "hydra.launcher._target_")))
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
     def sweep(self, arguments: list[str]) -> Any:
         """Run the cells, and again those that never began where a process was killed from outside. What every cell returned."""
-        check_launcher(str(OmegaConf.select(self._config, "hydra.launcher._target_")))
         return [self._run(self._place(self._jobs(arguments)))]
 
     @property
@@ -142,18 +147,22 @@ class Grid(BasicSweeper):
             raise InputError(f"{override}: an interval is for searches; give values, or set hydra/sweeper=optuna")
         return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
 
-    def _place(self, jobs: list[list[str]], unique: bool = True) -> dict[str, list[str]]:
-        """Each cell's folder within the sweep's, and its overrides: all of them compose. Errors: two cells in one folder, if `unique`."""
+    def _name(self, job: list[str]) -> str:
+        """The cell's folder within the sweep's. Errors: its overrides do not compose."""
         assert self.hydra_context is not None
+        config = self.hydra_context.config_loader.load_sweep_config(self._config, job)
+        return str(OmegaConf.select(config, "hydra.sweep.subdir"))
+
+    def _place(self, jobs: list[list[str]]) -> dict[str, list[str]]:
+        """Each cell's folder, and its overrides. Errors: two cells in one folder."""
         found: dict[str, list[str]] = {}
         for job in jobs:
-            config = self.hydra_context.config_loader.load_sweep_config(self._config, job)
-            name = str(OmegaConf.select(config, "hydra.sweep.subdir"))
-            if unique and name in found:
+            name = self._name(job)
+            if name in found:
                 both = sorted(set(found[name]) ^ set(job))
                 told = " ".join(both) or "equal values"
                 raise InputError(f"two cells would share the folder {name}, and one overwrite the other: {told}")
-            found.setdefault(name, job)
+            found[name] = job
         return found
 
 

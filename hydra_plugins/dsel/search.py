@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-from omegaconf import OmegaConf
 
 from dsel.artifact import write_atomic
 from dsel.error import InputError
+from dsel.outcome import FAILED, RESULT, read_outcome
 from dsel.sweep.study import open_study
-from hydra_plugins.dsel.grid import Grid, check_launcher
+from hydra_plugins.dsel.grid import Grid
 
 log = logging.getLogger("dsel")
 
@@ -41,18 +41,16 @@ class Search(Grid):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run trials until there are enough; writes best.json into the sweep's folder. Returns nothing that Hydra would need."""
-        check_launcher(str(OmegaConf.select(self._config, "hydra.launcher._target_")))
         fixed, distributions = self._spaces(arguments)
         self._folder.mkdir(parents=True, exist_ok=True)
         study = open_study(self._folder, self.pruner, self.sampler, self.direction, self.seed)
         while (left := self.num_trials - sum(trial.state.is_finished() for trial in study.trials)) > 0:
             trials = [study.ask(distributions) for _ in range(min(left, self.at_once))]
             jobs = [[*fixed, *_overrides(trial.params), f"trial={trial.number}"] for trial in trials]
-            places = self._place(jobs, unique=False)
-            self._run(places)
-            names = {tuple(job): name for name, job in places.items()}
-            for trial, job in zip(trials, jobs, strict=True):
-                self._tell(study, trial, names.get(tuple(job)) or self._name(job))
+            names = [self._name(job) for job in jobs]
+            self._run(dict(zip(names, jobs, strict=True)))
+            for trial, name in zip(trials, names, strict=True):
+                self._tell(study, trial, name)
         self._write_best(study)
         return None
 
@@ -72,14 +70,11 @@ class Search(Grid):
             raise InputError("hydra/sweeper=optuna: nothing to search; give a key several values, e.g. 'scorer.num_steps=range(50,400,50)'")
         return fixed, found
 
-    def _name(self, job: list[str]) -> str:
-        return next(iter(self._place([job])))
-
     def _tell(self, study: Any, trial: Any, name: str) -> None:
         """What became of the trial, from what its cell left."""
         from optuna.trial import TrialState
 
-        result, failed = _read(self._folder / name / "result.json"), _read(self._folder / name / "failed.json")
+        result, failed = read_outcome(self._folder / name / RESULT), read_outcome(self._folder / name / FAILED)
         objective = str(self._config.objective)
         if failed is not None:
             study.tell(trial, state=TrialState.PRUNED if failed.get("pruned") else TrialState.FAIL)
@@ -128,7 +123,3 @@ def _distribution(override: Override) -> Any:
         return CategoricalDistribution(list(sweep.range()))
     assert isinstance(sweep, ChoiceSweep)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
-
-
-def _read(path: Any) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -105,11 +105,13 @@ def test_images_of_costs_and_of_detection(tmp_path: Path) -> None:
         write_cell(folder, arm, 0.3, 0)
     for path in folder.rglob("result.json"):
         record = json.loads(path.read_text())
-        record["cost"]["flops"] *= 1 + (record["label"] == "cds")
+        record["cost"]["phases"]["pretrain"]["flops"] = 9e12
+        record["cost"]["phases"]["score"]["flops"] = 3e12 * (1 + (record["label"] == "cds"))
         record["metrics"]["noise_auc"] = 0.7
         path.write_text(json.dumps(record))
     build(folder, formats=("svg",), quiet=True)
-    assert "TFLOPs of selection and training" in (folder / "figures" / "pareto.svg").read_text()
+    costs = re.findall(r"TFLOPs of selection and training: ([\d.]+);", (folder / "figures" / "pareto.svg").read_text())
+    assert {float(cost) for cost in costs} == {3.0, 6.0}  # pretraining is everyone's
     assert "AUC of noise" in (folder / "figures" / "detection.svg").read_text()
 
 
