@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,12 +16,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dsel.artifact import PART, hash_file
 from dsel.error import InputError
 from dsel.functional.tree import join, split
 
 log = logging.getLogger("dsel")
 
-TENSORS, STATE, STEP, PART = "tensors.safetensors", "state.json", "step-", ".part"
+TENSORS, STATE, STEP = "tensors.safetensors", "state.json", "step-"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Midway:
         try:
             plain, tensors = split(dict(state))
             save_file(tensors, unfinished / TENSORS)
-            (unfinished / STATE).write_text(json.dumps({"tensors": _hash(unfinished / TENSORS), "state": plain}), encoding="utf-8")
+            (unfinished / STATE).write_text(json.dumps({"tensors": hash_file(unfinished / TENSORS), "state": plain}), encoding="utf-8")
             shutil.rmtree(path, ignore_errors=True)  # a damaged one of the same step
             os.replace(unfinished, path)
         except BaseException:
@@ -87,12 +87,7 @@ def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) ->
 
 def _read(path: Path) -> dict[str, Any]:
     record = json.loads((path / STATE).read_text(encoding="utf-8"))
-    if record["tensors"] != _hash(path / TENSORS):
+    if record["tensors"] != hash_file(path / TENSORS):
         raise ValueError(f"{TENSORS} is not what was written")
     state: dict[str, Any] = join(record["state"], load_file(path / TENSORS))
     return state
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
