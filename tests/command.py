@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from made_up_corpus import write_files
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -21,6 +22,20 @@ TINY = [
     "steps.total=10", "steps.finetune=4", "trainer=debug",
 ]  # fmt: skip
 TINY_CDS = ["scorer.num_steps=4", "scorer.every=2", "scorer.batch_size=4"]
+
+
+def without_training(folder: Path) -> list[str]:
+    """What `dsel` is told for a sweep that only scores and selects, over files that it finds in `folder`."""
+    source, target = write_files(folder, 20, 30)
+    files = ["data=files", f"source={source}", f"target={target}", "split.planted=5"]
+    return [
+        "experiment=demo",
+        *TINY,
+        *files,
+        "pipeline=[score,select]",
+        "phases.select.tune.every=5",
+        "+hydra.callbacks.report.images=false",
+    ]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import TINY, dsel, spawn
+from command import TINY, dsel, spawn, without_training
 from made_up_corpus import write_files
 
 from dsel import cli
@@ -37,16 +37,7 @@ def select(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def sweep(tmp_path: Path) -> list[str]:
     """A sweep without training."""
-    source, target = write_files(tmp_path, 20, 30)
-    files = ["data=files", f"source={source}", f"target={target}", "split.planted=5"]
-    return [
-        "experiment=demo",
-        *TINY,
-        *files,
-        "pipeline=[score,select]",
-        "phases.select.tune.every=5",
-        "+hydra.callbacks.report.images=false",
-    ]
+    return without_training(tmp_path)
 
 
 def test_alone_it_prints_the_jobs_with_a_command_each() -> None:

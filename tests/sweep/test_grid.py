@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import TINY, dsel
-from made_up_corpus import write_files
+from command import dsel, without_training
 
 from dsel.sweep.plan import read_plan
 from dsel.sweep.status import read_status
@@ -19,10 +18,7 @@ from hydra_plugins.dsel.grid import spread
 @pytest.fixture
 def sweep(tmp_path: Path) -> list[str]:
     """A sweep without training."""
-    source, target = write_files(tmp_path, 20, 30)
-    files = ["data=files", f"source={source}", f"target={target}", "split.planted=5"]
-    fast = ["pipeline=[score,select]", "phases.select.tune.every=5", "+hydra.callbacks.report.images=false"]
-    return ["experiment=demo", *TINY, *files, *fast, "seed=0"]
+    return [*without_training(tmp_path), "seed=0"]
 
 
 def overrides(folder: Path, *keys: str) -> list[list[str]]:

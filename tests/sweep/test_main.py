@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import TINY, dsel, spawn, start
+from command import TINY, dsel, spawn, start, without_training
 from made_up_corpus import write_files
 
 from dsel.sweep.__main__ import main
@@ -33,9 +33,7 @@ def small(folder: Path) -> list[str]:
 
 def fast(folder: Path) -> list[str]:
     """One that does not."""
-    source, target = write_files(folder, 20, 30)
-    files = ["data=files", f"source={source}", f"target={target}", "split.planted=5"]
-    return ["experiment=demo", *TINY, *files, "pipeline=[score,select]", "+hydra.callbacks.report.images=false", "seed=0"]
+    return [*without_training(folder), "seed=0"]
 
 
 def table(folder: Path) -> str:

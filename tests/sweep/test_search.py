@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import TINY, dsel
-from made_up_corpus import write_files
+from command import dsel, without_training
 
 from dsel.error import InputError, Pruned
 from dsel.progress import here
@@ -22,11 +21,8 @@ SWEEPER = {"pruner": "median", "sampler": "tpe", "direction": "minimize", "seed"
 @pytest.fixture
 def search(tmp_path: Path) -> list[str]:
     """Over the budget, without training."""
-    source, target = write_files(tmp_path, 20, 30)
-    files = ["data=files", f"source={source}", f"target={target}", "split.planted=5"]
-    fast = ["pipeline=[score,select]", "+hydra.callbacks.report.images=false", "seed=0", "arm=dsir", "objective=selector_recall"]
     sweeper = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.num_trials=4", "hydra.sweeper.params={}"]
-    return ["experiment=demo", *TINY, *files, *fast, *sweeper]
+    return [*without_training(tmp_path), "seed=0", "arm=dsir", "objective=selector_recall", *sweeper]
 
 
 def test_a_search_finds_the_best_and_goes_on(search: list[str], tmp_path: Path) -> None:
