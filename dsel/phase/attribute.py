@@ -17,7 +17,7 @@ from dsel.attribution import GradientScore
 from dsel.context import World
 from dsel.error import InputError
 from dsel.phase.queries import Asking
-from dsel.phase.score import SHARD_SIZE, columns_read, make_context, map_pool, passes_of
+from dsel.phase.score import SHARD_SIZE, columns_read, cost_of, fit_scorer, make_context, map_pool
 from dsel.phase.train import Train
 from dsel.pool import DOMAIN, ID, ROW, SRC, TEXT, Pool
 from dsel.protocol import FittedScore, Scorer
@@ -60,7 +60,7 @@ class Attribute(Asking):
         """Write scores.parquet (unit, a column a query), examples.parquet, queries.parquet and groups.parquet."""
         queries = self.query_pool(world)
         pool = world.tokenized(world.corpus.pools()[self.pool])
-        fitted = self.scorer.fit(pool, queries, make_context(self.tune, state, world, world.tokenized))
+        fitted, flops = fit_scorer(self.scorer, pool, queries, make_context(self.tune, state, world, world.tokenized))
         values = map_pool(world.executor, fitted, pool, columns_read(self.scorer, pool, world), world.name, SHARD_SIZE)
         if values.shape[1] == 1 < len(queries):
             values = np.repeat(values, len(queries), 1)  # a score that does not look at the query
@@ -70,7 +70,7 @@ class Attribute(Asking):
         pq.write_table(describe(queries, state, world), folder / QUERIES)
         if self.group is not None and self.group in pool.table.column_names:
             pq.write_table(_groups(values, pool, self.group), folder / GROUPS)
-        return {"scored_documents": len(pool), "scoring_passes": passes_of(self.scorer, fitted)}
+        return cost_of(self.scorer, fitted, flops, pool, state)
 
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state as it is: what was found stands in the folder."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dsel.artifact import fingerprint, hash_module
+from dsel.artifact import Store, fingerprint, hash_module, read_record
 from dsel.context import Context, Snapshot, World
 from dsel.error import InputError
 from dsel.features import Features, make_features
@@ -54,25 +54,41 @@ class Score(Scoring):
     column: str = TEXT
 
     def run(self, state: State, world: World, folder: Path) -> Mapping[str, Any]:
-        """Write scores.parquet and scores.json; returns scoring passes over the pool and FLOPs (2 x parameters x tokens)."""
+        """Write scores.parquet and scores.json; returns scoring passes over the pool, and FLOPs: 2 x parameters x tokens a pass,
+        and those of fitting."""
         tokenized = world.tokenized if self.needs_checkpoint else _as_it_is
         source, target = tokenized(world.corpus.source), tokenized(world.corpus.target)
         seen = _seen(source, self.column)
-        fitted = self.scorer.fit(seen, _seen(target, self.column), make_context(self.tune, state, world, tokenized))
+        fitted, flops = fit_scorer(self.scorer, seen, _seen(target, self.column), make_context(self.tune, state, world, tokenized))
         values = map_pool(world.executor, fitted, seen, columns_read(self.scorer, seen, world), world.name, SHARD_SIZE)
         name = type(self.scorer).__name__
         provenance = {"scorer": name, "options": repr(self.scorer), "state": state.fingerprint, "seed": world.seed}
         Scores(values, source.fingerprint, provenance).check(source).save(folder, source)
-        passes = passes_of(self.scorer, fitted)
-        if not passes:
-            return {"scoring_passes": 0.0, "scored_documents": len(source)}
-        size = _num_parameters(state)
-        tokens = int(source.token_counts().sum())
-        return {"scoring_passes": passes, "scored_documents": len(source), "flops": 2.0 * size * tokens * passes}
+        return cost_of(self.scorer, fitted, flops, source, state)
 
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with the scores."""
         return replace(state, scores=Scores.load(folder))
+
+
+def fit_scorer(scorer: Scorer, source: Pool, target: Pool, context: Context) -> tuple[FittedScore, float]:
+    """The fitted score, and the FLOPs of fitting it; what was on disk already counts as if it was made here."""
+    if TOKENS not in scorer.reads:
+        return scorer.fit(source, target, context), 0.0
+    from dsel.functional.flops import metered
+
+    with metered() as meter:
+        fitted = scorer.fit(source, target, context)
+    return fitted, meter.flops
+
+
+def cost_of(scorer: Scorer, fitted: FittedScore, flops: float, pool: Pool, state: State) -> dict[str, Any]:
+    """Of scoring the pool, after `flops` of fitting."""
+    passes = passes_of(scorer, fitted)
+    found = {"scoring_passes": passes, "scored_documents": len(pool)}
+    if not passes:
+        return found | ({"flops": flops} if flops else {})
+    return found | {"flops": flops + 2.0 * _num_parameters(state) * int(pool.token_counts().sum()) * passes, "fitting_flops": flops}
 
 
 def passes_of(scorer: Scorer, fitted: FittedScore) -> float:
@@ -176,13 +192,25 @@ def _snapshots(state: State, world: World, name: str | None = None) -> Iterator[
 def _keep(world: World, base: Any, name: str, options: Any, write: Callable[[Path], None]) -> Path:
     """An artifact that hangs on `base` and `options`, on the objective and on the code of curvatures."""
     key = fingerprint(base, options, repr(world.objective), hash_module("dsel.curvature"))
+    return _made_once(world.store, name, key, write)
+
+
+def _made_once(store: Store, name: str, key: str, write: Callable[[Path], None]) -> Path:
+    """An artifact and what it cost, which counts in every run that uses it, once."""
+    from dsel.functional.flops import add_flops, metered
+
+    used_before = store.path(name, key) in store.found
 
     def build(folder: Path) -> Mapping[str, Any]:
         started = time.monotonic()
-        write(folder)
-        return {"seconds": time.monotonic() - started}
+        with metered() as meter:
+            write(folder)
+        return {"seconds": time.monotonic() - started, "flops": meter.flops}
 
-    return world.store.get(name, key, build)[0]
+    folder, was_there = store.get(name, key, build)
+    if was_there and not used_before:
+        add_flops(float(read_record(folder).get("flops", 0.0)))
+    return folder
 
 
 def _load(state: State, world: World, name: str | None = None) -> torch.nn.Module:
@@ -215,13 +243,12 @@ def _tune(
     plan = Plan(num_steps, warmup=math.ceil(num_steps / 20), every=every, keep="best", patience=patience)
     measure = losses_on({"target_loss": world.corpus.validation}, world, train.eval_tokens)
 
-    def build(folder: Path) -> None:
+    def write(folder: Path) -> None:
         model = unfreeze(_load(state, world))
         batches = world.objective.batches({"target": (target, 1.0)}, context, batch_size, world.phase_seed("tune"))
         optimizer = partial(train.optimizer, lr=learning_rate)
         fit(model, world.objective, batches, plan, optimizer, train.trainer, measure, "tune", world.phase_seed("tune"))
         save_model(model, folder)
 
-    folder, _ = world.store.get("tune", key, build)
-    tuned = load_model(folder).requires_grad_(False)
+    tuned = load_model(_made_once(world.store, "tune", key, write)).requires_grad_(False)
     return tuned.to("cuda") if torch.cuda.is_available() else tuned
