@@ -186,6 +186,17 @@ def label_keys(cells: list[Cell], x: str | None) -> set[str]:
     }
 
 
+def _paired_keys(cells: list[Cell], x: str | None) -> set[str]:
+    """The overrides that go with x, as `hydra.sweeper.pairs` has them: each x has one value of them."""
+    if x is None:
+        return set()
+    by_x: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_x[str(look_up(cell, x))].append(cell)
+    keys = {key for cell in cells for key in cell.overrides}
+    return {key for key in keys if all(len({str(cell.overrides.get(key)) for cell in own}) == 1 for own in by_x.values())}
+
+
 def look_up(cell: Cell, key: str | None) -> Any:
     """The value of a dotted key: from what the sweep varied, else from the resolved configuration."""
     if key is None or key in cell.overrides:
@@ -223,7 +234,7 @@ def _series(cells: list[Cell], x: str | None) -> dict[str, str]:
     """Cell folder -> series: the label (or the value of `report.by`) and whatever else varies within it."""
     by = cells[0].record.get("report", {}).get("by") or "label"
     base = {cell.folder: cell.label if by == "label" else str(look_up(cell, by)) for cell in cells}
-    told = {x, by} | (label_keys(cells, x) if by == "label" else set())
+    told = {x, by} | _paired_keys(cells, x) | (label_keys(cells, x) if by == "label" else set())
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for cell in cells:
         for key in cell.overrides.keys() - told:

@@ -54,6 +54,18 @@ def test_no_difference_from_random_at_another_budget(tmp_path: Path) -> None:
     assert compare_with(read_sweep(tmp_path / "sweep"), AFTER) == {}
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_what_goes_with_x_makes_no_line_of_its_own(tmp_path: Path, together: bool) -> None:
+    folder = write_sweep(tmp_path / "sweep")
+    for path in folder.rglob("result.json"):
+        record = json.loads(path.read_text())
+        budget, seed = record["overrides"]["budget.fraction"], record["seed"]
+        record["overrides"]["steps.continue"] = round(1000 * budget) + (0 if together else seed)
+        path.write_text(json.dumps(record))
+    series = read_sweep(folder).frame["series"].unique().to_list()
+    assert (sorted(series) == sorted(ARMS)) == together
+
+
 def test_broken_and_foreign_results_are_named(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "sweep")
     whole = (folder / "arm=cds,budget.fraction=0.3" / "seed=0" / "result.json").read_text()
