@@ -64,7 +64,7 @@ CELLS = {  # two of each sweep
     "influence_noise": ["arm=attribute_self,attribute_random"],
     "influence_provenance": ["arm=attribute_bm25,attribute_random"],
     "influence_selection": ["arm=influence,less"],
-    "budget": ["arm=random", "steps.continue=4,6"],
+    "budget": ["arm=random", "hydra.sweeper.pairs=[{steps.continue: '4,6', budget.fraction: '0.1,0.2'}]"],
     "complementarity": ["arm=none,random"],
     "complementarity_mt": ["arm=none,random"],
     "loss_masking": ["arm=no_mask,mask_examples"],
