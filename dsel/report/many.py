@@ -14,7 +14,7 @@ from dsel.artifact import write_atomic
 from dsel.error import InputError
 from dsel.outcome import RESULT
 from dsel.report.metrics import METRICS
-from dsel.report.results import flatten, read_cell, spell
+from dsel.report.results import chosen_cost, flatten, read_cell, spell
 from dsel.report.table import Entry, Table, to_entries
 
 PLACES = ("", "config.", "metrics.", "cost.", "overrides.")  # where a key is looked for, in this order
@@ -157,7 +157,8 @@ def _row(record: Mapping[str, Any], home: str) -> dict[str, Any]:
     row: dict[str, Any] = {key: record.get(key) for key in ("name", "label", "seed", "fingerprint", "git_commit")} | {"cell": home}
     for part in ("config", "overrides", "metrics", "cost"):
         row |= {f"{part}.{key.lstrip('+~')}": value for key, value in flatten(record.get(part) or {})}
-    return row
+    chosen = chosen_cost((record.get("cost") or {}).get("phases") or {})
+    return row | {f"cost.{key}": value for key, value in chosen.items()}
 
 
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -260,9 +260,9 @@ def _numbers(prefix: str, values: Mapping[str, Any], cell: Cell, problems: list[
     return found
 
 
-def _chosen(cell: Cell) -> dict[str, float]:
-    """What selection and training cost without pretraining."""
-    own = [cost for phase, cost in cell.phases.items() if phase != PRETRAIN]
+def chosen_cost(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """What selection and training cost without pretraining: chosen_flops and chosen_seconds, as far as phases say."""
+    own = [cost for phase, cost in phases.items() if phase != PRETRAIN]
     return {
         f"chosen_{unit}": sum(cost.get(unit) or 0 for cost in own) for unit in ("flops", "seconds") if any(unit in cost for cost in own)
     }
@@ -288,7 +288,7 @@ def _frame(cells: list[Cell], x: str | None, problems: list[str]) -> pl.DataFram
         row |= {f"overrides.{key}": str(value) for key, value in sorted(cell.overrides.items())}
         row |= _numbers("metrics", cell.record["metrics"], cell, problems)
         row |= _numbers("cost", cell.record.get("cost", {}), cell, problems)
-        row |= _numbers("cost", _chosen(cell) if has_pretraining else {}, cell, problems)
+        row |= _numbers("cost", chosen_cost(cell.phases) if has_pretraining else {}, cell, problems)
         rows.append(row)
     schema = {"x": pl.Float64}  # also where every value is null
     frame = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from dsel.error import InputError
+from dsel.report.aggregate import pm
 from dsel.report.many import find_column, keep, make_table, query, read_many, select
 
 LOSS = "target_loss_after_ft"
@@ -20,7 +21,7 @@ def write(folder: Path, label: str, seed: int, loss: float, **config: Any) -> No
     record = {
         "name": folder.parts[-3], "label": label, "seed": seed, "fingerprint": "f", "git_commit": None,
         "overrides": {"arm": label, **{key.replace("__", "."): value for key, value in config.items()}},
-        "metrics": {LOSS: loss}, "cost": {"seconds": 2.0, "phases": {"score": {"flops": 3.0}}},
+        "metrics": {LOSS: loss}, "cost": {"seconds": 2.0, "phases": {"pretrain": {"flops": 9e12}, "score": {"flops": 3.0}}},
         "config": {"budget": {"fraction": config.get("budget__fraction")}, "data": {"target": "networkx"}, "pipeline": ["a", "b"]},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(record))
@@ -48,6 +49,14 @@ def test_a_row_a_cell_with_everything_that_a_result_holds(runs: Path) -> None:
     assert frame["config.pipeline"][0] == '["a", "b"]'
     assert frame.schema["config.budget.fraction"] == pl.Float64
     assert frame["cost.phases.score.flops"].sum() == 27
+    assert frame["cost.chosen_flops"].to_list() == [3.0] * 9  # pretraining is everyone's
+
+
+def test_large_numbers_are_short(runs: Path) -> None:
+    table = make_table(read_many([runs / "demo"]), ["label"], ["cost.phases.pretrain.flops"])
+    assert ["cds", "2", "9.00e12 ± 0.00e12"] in [[row[0], row[1], row[-1]] for row in texts(table)]
+    assert pm(-1.26e13, 4e11) == "−1.26e13 ± 0.04e13"
+    assert pm(2e9, None) == "2.00e9"
 
 
 def test_mean_and_spread_by_any_keys(runs: Path) -> None:
