@@ -8,7 +8,8 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from dsel.error import InputError
+from dsel.functional.cores import num_cores
 from dsel.sweep.cells import Cells
 from dsel.sweep.plan import Launch, add_launch
 
 log = logging.getLogger("dsel")
 
+THREADS = "OMP_NUM_THREADS"  # of torch, in the processes that are started
 Group = list[list[str]]  # overrides that are set together, for each of their values
 
 
@@ -72,7 +75,8 @@ class Grid(BasicSweeper):
             jobs = spread(jobs)
         cells = Cells(self._folder, launch.started, bool(self._config.get("fail_fast")))
         try:
-            return self._launch_all(jobs, cells, launch.first_job)
+            with shared_cores(str(OmegaConf.select(self._config, "hydra.launcher._target_")), len(jobs)):
+                return self._launch_all(jobs, cells, launch.first_job)
         except KeyboardInterrupt:
             cells.stop()
             assert self.hydra_context is not None
@@ -173,6 +177,20 @@ def spread(jobs: Mapping[str, list[str]]) -> dict[str, list[str]]:
         by_seed.setdefault(next((override for override in job if override.startswith("seed=")), ""), []).append(name)
     turns = zip_longest(*by_seed.values())
     return {name: jobs[name] for turn in turns for name in turn if name is not None}
+
+
+@contextmanager
+def shared_cores(target: str, num_cells: int) -> Iterator[None]:
+    """submitit's local launcher starts all cells at once: each takes its share of the cores, unless the user says otherwise. With all
+    cores for each they would wait for each other most of the time."""
+    if not target.endswith("LocalLauncher") or THREADS in os.environ:
+        yield
+        return
+    os.environ[THREADS] = str(max(1, num_cores() // max(1, num_cells)))
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
 
 
 def check_launcher(target: str) -> None:

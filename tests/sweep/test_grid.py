@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from command import dsel, without_training
 
+from dsel.functional.cores import num_cores
 from dsel.sweep.plan import read_plan
 from dsel.sweep.status import read_status
-from hydra_plugins.dsel.grid import spread
+from hydra_plugins.dsel.grid import THREADS, shared_cores, spread
 
 
 @pytest.fixture
@@ -138,3 +140,18 @@ def test_side_by_side_cells_of_one_seed_come_apart() -> None:
     jobs = {f"{arm}{seed}": [f"seed={seed}", f"arm={arm}"] for seed in (0, 1, 2) for arm in ("a", "b")} | {"b3": ["arm=b", "seed=3"]}
     assert list(spread(jobs)) == ["a0", "a1", "a2", "b3", "b0", "b1", "b2"]
     assert spread(jobs) == jobs
+
+
+def test_cells_that_all_start_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(THREADS, raising=False)
+    local = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
+    with shared_cores(local, num_cores()):
+        assert os.environ[THREADS] == "1"
+    with shared_cores(local, 1):
+        assert os.environ[THREADS] == str(num_cores())
+    with shared_cores("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", 4):
+        assert THREADS not in os.environ  # joblib does so itself
+    assert THREADS not in os.environ
+    monkeypatch.setenv(THREADS, "3")
+    with shared_cores(local, 4):
+        assert os.environ[THREADS] == "3"
