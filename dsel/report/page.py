@@ -60,7 +60,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
         ("seeds", str(frame["seed"].n_unique())),
     ]
     if frame["x_text"].n_unique() > 1:
-        found.append(((sweep.x or "x").rpartition(".")[2].replace("_", " ") + "s", str(frame["x_text"].n_unique())))
+        found.append((f"values of {sweep.x}", str(frame["x_text"].n_unique())))
     if "cost.seconds_here" in frame.columns:  # what phases that cells share took counts once
         found.append(("minutes in all", f"{frame['cost.seconds_here'].sum() / 60:,.1f}"))
     return found
