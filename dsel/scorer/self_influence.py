@@ -27,7 +27,9 @@ _ALONE = Lock()
 
 @dataclass(frozen=True)
 class OwnScore:
-    """The fitted score: minus each unit's self-influence; a unit of several rows has their sum, without what one row does to another."""
+    """The fitted score: minus each unit's self-influence; a unit of several rows has their sum, without what one row does to another.
+    `model` is not the curvature's own, whose parameters are others while one thread multiplies and the next copies.
+    """
 
     model: torch.nn.Module
     reading: Reading
@@ -87,4 +89,4 @@ class SelfInfluence:
             parameter.requires_grad_(name in names)
         loss = reading.training_loss(model, sample)
         inverse = self.curvature.fit(loss, names, {}, context.seed, partial(context.keep, base))
-        return OwnScore(model, reading, inverse, tuple(names), len(sample) / (loss.num_tokens * len(source)))
+        return OwnScore(twin(model), reading, inverse, tuple(names), len(sample) / (loss.num_tokens * len(source)))

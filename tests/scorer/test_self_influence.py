@@ -18,10 +18,11 @@ from dsel.curvature.explicit import Explicit
 from dsel.curvature.identity import Identity
 from dsel.error import InputError
 from dsel.executor.local import Local
+from dsel.functional.inverse_curvature import ByConjugateGradient
 from dsel.phase.score import map_pool
 from dsel.pool import TOKENS, Pool
 from dsel.protocol import Curvature
-from dsel.scorer.self_influence import SelfInfluence
+from dsel.scorer.self_influence import OwnScore, SelfInfluence
 
 STEPS = ConjugateGradient(damping=1e-2, max_iterations=300, tolerance=1e-4)
 
@@ -63,6 +64,18 @@ def test_shards_threads_and_copies_are_the_same(lab: Lab, source: Pool, curvatur
     some = of_lengths(lab.source, 8, 0)
     shards = map_pool(Local(2), pickle.loads(pickle.dumps(fitted)), some, [TOKENS], "score", 2)
     assert_near(shards, fitted(some.table))
+
+
+def test_a_thread_may_start_while_another_solves(lab: Lab, source: Pool) -> None:
+    """A product with the curvature exchanges its model's parameters for a while; those that are copied then stay what they are."""
+    fitted = SelfInfluence(ConjugateGradient(damping=1.0), parameters=FEW).fit(source, lab.target, lab.context())
+    assert isinstance(fitted, OwnScore)
+    assert isinstance(fitted.inverse, ByConjugateGradient)
+    before, seen = list(fitted.model.parameters()), []
+    with fitted.inverse.loss.model.register_forward_pre_hook(lambda *_: seen.append(list(fitted.model.parameters()))):
+        fitted(source.table)
+    assert seen
+    assert all(p is q for each in seen for p, q in zip(each, before, strict=True))
 
 
 def test_what_has_not_converged_is_said(lab: Lab, source: Pool, caplog: pytest.LogCaptureFixture) -> None:
