@@ -129,8 +129,8 @@ def count_swaps(frame: pl.DataFrame, first: str = BEFORE, second: str = AFTER) -
 
 
 def pm(mean: float, sd: float | None, decimals: int = 3, signed: bool = False) -> str:
-    """`mean ± sd` with a true minus sign; from ten millions on as 4.78e12."""
-    if abs(mean) >= 1e7:
+    """`mean ± sd` with a true minus sign; from ten millions on as 4.78e12, but whole numbers in full."""
+    if decimals and abs(mean) >= 1e7:
         power = math.floor(math.log10(abs(mean)))
         return " ± ".join(f"{value / 10.0**power:.2f}e{power}" for value in (mean, sd) if value is not None).replace("-", "\N{MINUS SIGN}")
     text = f"{mean:+,.{decimals}f}" if signed else f"{mean:,.{decimals}f}"

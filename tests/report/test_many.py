@@ -57,6 +57,7 @@ def test_large_numbers_are_short(runs: Path) -> None:
     assert ["cds", "2", "9.00e12 ± 0.00e12"] in [[row[0], row[1], row[-1]] for row in texts(table)]
     assert pm(-1.26e13, 4e11) == "−1.26e13 ± 0.04e13"
     assert pm(2e9, None) == "2.00e9"
+    assert pm(2e9, None, decimals=0) == "2,000,000,000"
 
 
 def test_mean_and_spread_by_any_keys(runs: Path) -> None:
