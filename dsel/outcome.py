@@ -12,11 +12,10 @@ from dsel.artifact import write_atomic
 RESULT, FAILED = "result.json", "failed.json"
 
 
-def write_failure(folder: Path, cell: Sequence[str], error: str, traceback: str, *, pruned: bool = False) -> dict[str, Any]:
+def write_failure(folder: Path, cell: Sequence[str], error: str, traceback: str, *, pruned: bool = False) -> None:
     """Write down why the `cell` (its overrides) failed, in one line and in full; `pruned` where a search ended it. Errors: OSError."""
     record = {"cell": list(cell), "error": error, "traceback": traceback, "pruned": pruned}
     write_atomic(folder / FAILED, json.dumps(record, indent=1))
-    return record
 
 
 def read_outcome(path: Path) -> dict[str, Any] | None:
