@@ -48,7 +48,7 @@ class Grid(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Errors: a launcher that cannot work here."""
-        check_launcher(str(OmegaConf.select(config, "hydra.launcher._target_")))
+        check_launcher(launcher_of(config))
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -75,7 +75,7 @@ class Grid(BasicSweeper):
             jobs = spread(jobs)
         cells = Cells(self._folder, launch.started, bool(self._config.get("fail_fast")))
         try:
-            with shared_cores(str(OmegaConf.select(self._config, "hydra.launcher._target_")), len(jobs)):
+            with shared_cores(launcher_of(self._config), len(jobs)):
                 return self._launch_all(jobs, cells, launch.first_job)
         except KeyboardInterrupt:
             cells.stop()
@@ -177,6 +177,11 @@ def spread(jobs: Mapping[str, list[str]]) -> dict[str, list[str]]:
         by_seed.setdefault(next((override for override in job if override.startswith("seed=")), ""), []).append(name)
     turns = zip_longest(*by_seed.values())
     return {name: jobs[name] for turn in turns for name in turn if name is not None}
+
+
+def launcher_of(config: DictConfig) -> str:
+    """Its class, as configured."""
+    return str(OmegaConf.select(config, "hydra.launcher._target_"))
 
 
 @contextmanager
