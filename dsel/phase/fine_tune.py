@@ -14,6 +14,7 @@ from dsel.artifact import fingerprint, read_record
 from dsel.context import World
 from dsel.error import InputError
 from dsel.features import count_tokens
+from dsel.functional.flops import FORWARD, WITH_BACKWARD
 from dsel.phase.train import Train
 from dsel.pool import Pool
 from dsel.state import State
@@ -42,7 +43,7 @@ def fine_tune(train: Train, state: State, world: World, pool: Pool, target: Pool
         started = time.monotonic()
         model, flops = fine_tuned_model(train, start, replace(world, name=name), pool)
         np.save(folder / LOSSES, logistic_losses(unit_outputs(model, world.objective, target.table, world.model.context)))
-        flops += 2.0 * sum(p.numel() for p in model.parameters()) * count_tokens(target, world.objective)
+        flops += FORWARD * sum(p.numel() for p in model.parameters()) * count_tokens(target, world.objective)
         return {"seconds": time.monotonic() - started, "flops": flops}
 
     folder, _ = world.store.get("finetuned", key, build)
@@ -66,4 +67,4 @@ def fine_tuned_model(train: Train, start: Path, world: World, pool: Pool) -> tup
     trained = train.with_adapters(model, world)
     fit(trained, world.objective, batches, plan, train.optimizer, train.trainer, nothing, "fine-tune", world.phase_seed("dropout"))
     model = merged(trained) if train.lora is not None else model
-    return model.eval(), 6.0 * size * train.total_steps * train.batch_size * world.model.context
+    return model.eval(), WITH_BACKWARD * size * train.total_steps * train.batch_size * world.model.context

@@ -17,6 +17,7 @@ from dsel.artifact import Store, fingerprint, hash_module, read_record
 from dsel.context import Context, Snapshot, World
 from dsel.error import InputError
 from dsel.features import Features, make_features
+from dsel.functional.flops import FORWARD
 from dsel.phase.fine_tune import fine_tune
 from dsel.phase.train import Train
 from dsel.pool import TEXT, TOKENS, Pool
@@ -75,7 +76,7 @@ def fit_scorer(scorer: Scorer, source: Pool, target: Pool, context: Context) -> 
     """The fitted score, and the FLOPs of fitting it; what was on disk already counts as if it was made here."""
     if TOKENS not in scorer.reads:
         return scorer.fit(source, target, context), 0.0
-    from dsel.functional.flops import metered
+    from dsel.functional.meter import metered
 
     with metered() as meter:
         fitted = scorer.fit(source, target, context)
@@ -88,7 +89,7 @@ def cost_of(scorer: Scorer, fitted: FittedScore, flops: float, pool: Pool, state
     found = {"scoring_passes": passes, "scored_documents": len(pool)}
     if not passes:
         return found | ({"flops": flops} if flops else {})
-    return found | {"flops": flops + 2.0 * _num_parameters(state) * int(pool.token_counts().sum()) * passes, "fitting_flops": flops}
+    return found | {"flops": flops + FORWARD * _num_parameters(state) * int(pool.token_counts().sum()) * passes, "fitting_flops": flops}
 
 
 def passes_of(scorer: Scorer, fitted: FittedScore) -> float:
@@ -197,7 +198,7 @@ def _keep(world: World, base: Any, name: str, options: Any, write: Callable[[Pat
 
 def _made_once(store: Store, name: str, key: str, write: Callable[[Path], None]) -> Path:
     """An artifact and what it cost, which counts in every run that uses it, once."""
-    from dsel.functional.flops import add_flops, metered
+    from dsel.functional.meter import add_flops, metered
 
     used_before = store.path(name, key) in store.found
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dsel.artifact import scratch
 from dsel.context import World
 from dsel.error import InputError
+from dsel.functional.flops import WITH_BACKWARD
 from dsel.functional.schedule import SCHEDULES
 from dsel.pool import Pool
 from dsel.protocol import OnlineSelector
@@ -119,7 +120,7 @@ class Train:
             cost = {
                 "tokens": tokens,
                 "optimizer_steps": fitted.steps_taken,
-                "flops": 6.0 * size * tokens,
+                "flops": WITH_BACKWARD * size * tokens,
                 "train_documents": sum(len(pool) for pool, _ in parts.values()),
                 "trained_parameters": sum(p.numel() for p in trained.parameters() if p.requires_grad),
                 "cut_documents": num_cut,

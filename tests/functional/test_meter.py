@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dsel.functional.flops import add_flops, metered
+from dsel.functional.meter import add_flops, metered
 
 TOKENS = torch.randint(0, 300, (4, 16), generator=torch.Generator().manual_seed(0))
 
