@@ -16,6 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 GREYS = {"none": "#A6A6A6", "random": "#6E6E6E", "no_mask": "#A6A6A6", "mask_random": "#6E6E6E"}
 GREYS |= {"all_tasks": "#A6A6A6", "random_tasks": "#6E6E6E", "random_order": "#6E6E6E", "source_size": "#A6A6A6"}
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+NUMBER = "~g"  # of an axis: where all values are one, Vega would round it to a whole number
 FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 NATS = "(nats/token)"
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart | alt.FacetChart
@@ -127,7 +128,7 @@ def draw_metric(frame: pl.DataFrame, means: pl.DataFrame, look: Look, metric: st
     if metric not in frame.columns or frame[metric].null_count() == len(frame):
         return None
     seeds, groups = _spread(frame, means, metric)
-    value = {"scale": alt.Scale(zero=False, nice=True, padding=6), "title": title}
+    value = {"scale": alt.Scale(zero=False, nice=True, padding=6), "title": title, "axis": alt.Axis(format=NUMBER)}
     draw, height = (_against_number if look.levels else _against_text, size[1]) if look.x else (_rows, alt.Step(30))
     layers = draw(seeds, groups, look, value)
     if metric.startswith("delta."):
@@ -186,7 +187,7 @@ def _against_text(seeds: pl.DataFrame, groups: pl.DataFrame, look: Look, value: 
 
 def _rows(seeds: pl.DataFrame, groups: pl.DataFrame, look: Look, value: dict[str, Any]) -> list[alt.Chart]:
     """A row for each group needs no legend: its axis names it."""
-    value = value | {"axis": alt.Axis(tickCount=6)}
+    value = value | {"axis": alt.Axis(tickCount=6, format=NUMBER)}
     y = alt.Y("group:N", title=None, sort=look.groups, axis=alt.Axis(grid=True, domain=False, ticks=False, labelFontSize=12.5))
     base = alt.Chart(groups).encode(y=y, color=look.colour(False))
     dots = alt.Chart(seeds).mark_circle(size=16, opacity=0.45).encode(y=y, color=look.colour(False))
