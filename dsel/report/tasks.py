@@ -80,8 +80,8 @@ def draw_errors(errors: pl.DataFrame, look: Look) -> Chart | None:
     if errors.is_empty():
         return None
     terms = {"first_order": "with the gradient", "zero_order": "without"}
-    long = errors.unpivot(list(terms), index=["series", "x_text", "distance"], variable_name="term", value_name="error")
-    keys = ["series", "x_text", "distance", "term"]
+    long = errors.unpivot(list(terms), index=["group", "series", "x_text", "distance"], variable_name="term", value_name="error")
+    keys = ["group", "series", "x_text", "distance", "term"]
     medians = long.group_by(keys, maintain_order=True).agg(pl.col("error").median()).with_columns(pl.col("term").replace_strict(terms))
     x = alt.X("distance:Q", title="distance, share of the parameters' norm", axis=alt.Axis(format="%", grid=False, tickCount=5))
     y = alt.Y("error:Q", title="squared relative error", scale=alt.Scale(type="log"))

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_rankings import write_rankings
+from made_up_estimates import write_estimates
+from made_up_masking import write_masking
+from made_up_rankings import REGRET, write_rankings
 from made_up_sweep import DOMAINS, NASTY, write_cell
 from reader import VIEWS, Open, Reader
 
@@ -247,6 +249,53 @@ def test_vega_draws_what_only_it_draws(opened: Open, tmp_path: Path) -> None:
     reader.tab.locator("#chart-transfers").scroll_into_view_if_needed()
     reader.tab.wait_for_selector("#chart-transfers svg .mark-rect")
     assert reader.tab.locator("#contents a", has_text="Rankings").count() == 1
+
+
+def rows_of(reader: Reader, figure: str) -> list[str]:
+    """The settings along a figure's axis."""
+    labels = reader.tab.locator(f"#chart-{figure} .role-axis-label text").all_text_contents()
+    return list(dict.fromkeys(text for text in labels if text in REGRET))
+
+
+def test_the_filter_reaches_what_vega_draws(opened: Open, tmp_path: Path) -> None:
+    """Settings and seeds; what is not of a setting stays."""
+    reader = opened(build(write_rankings(tmp_path), formats=(), quiet=True))
+    figure, points = reader.tab.locator("#chart-regret"), reader.tab.locator("#chart-regret .mark-symbol.role-mark path")
+    figure.scroll_into_view_if_needed()
+    reader.tab.wait_for_selector("#chart-regret svg")
+    assert set(rows_of(reader, "regret")) == set(REGRET)
+    count = points.count()
+    for words, names, share in (("label=logme", {"logme"}, 1 / 3), ("label=logme seed=0", {"logme"}, 2 / 9), ("", set(REGRET), 1)):
+        reader.tab.locator("#filter").fill(words)
+        reader.tab.wait_for_function(
+            "(count) => document.querySelectorAll('#chart-regret .mark-symbol.role-mark path').length === count", arg=round(count * share)
+        )
+        assert set(rows_of(reader, "regret")) == names
+    reader.tab.locator("#filter").fill("label=nobody")
+    reader.tab.wait_for_selector("#chart-regret .nothing")
+    reader.tab.locator("#chart-transfers").scroll_into_view_if_needed()
+    reader.tab.wait_for_selector("#chart-transfers svg .mark-rect")
+
+
+def test_a_panel_goes_with_its_setting(opened: Open, tmp_path: Path) -> None:
+    reader = opened(build(write_estimates(tmp_path), formats=(), quiet=True), "#filter=label%3Dgradex")
+    reader.tab.locator("#chart-estimates").scroll_into_view_if_needed()
+    reader.tab.wait_for_selector("#chart-estimates svg")
+    assert reader.tab.locator("#chart-estimates .role-title-text").all_text_contents() == ["gradex"]
+
+
+def test_the_filter_reaches_facets_and_tests_of_significance(opened: Open, tmp_path: Path) -> None:
+    reader = opened(build(write_masking(tmp_path), formats=(), quiet=True))
+    test = reader.tab.locator("#translations tbody tr", has_text="mask_examples")
+    reader.tab.locator("#chart-alignments").scroll_into_view_if_needed()
+    reader.tab.wait_for_selector("#chart-alignments svg .mark-area")
+    assert test.is_visible()
+    reader.tab.locator("#filter").fill("label=no_mask")
+    reader.tab.wait_for_selector("#chart-alignments .nothing")
+    assert not test.is_visible()
+    reader.tab.locator("#clear").click()
+    reader.tab.wait_for_selector("#chart-alignments svg .mark-area")
+    assert test.is_visible()
 
 
 def test_the_filter_suggests_how_to_go_on(reader: Reader) -> None:

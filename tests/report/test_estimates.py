@@ -4,47 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
+from made_up_estimates import write_cell, write_estimates
 
 from dsel.report.build import build
 from dsel.report.content import gather
 from dsel.report.results import read_sweep
 from dsel.report.tasks import read_errors, read_estimates, task_headline
 
-ERROR = {"gradex": 0.02, "representation_cosine": 0.4}
-
-
-def write(home: Path, label: str, seed: int, metrics: dict[str, float], phase: str, frame: pl.DataFrame, file: str) -> None:
-    artifact, cell = home / "artifacts" / f"{phase}-{label}-{seed}", home / "sweep" / f"arm={label}" / f"seed={seed}"
-    artifact.mkdir(parents=True)
-    cell.mkdir(parents=True)
-    frame.write_parquet(artifact / file)
-    record: dict[str, Any] = {
-        "name": "gradex_estimate", "label": label, "seed": seed, "fingerprint": f"{label}{seed}",
-        "overrides": {"arm": label, "seed": seed}, "metrics": metrics, "cost": {"seconds": 1.0, "phases": {}}, "config": {},
-        "versions": {}, "git_commit": "0", "artifacts": {phase: f"../../../artifacts/{artifact.name}"},
-        "report": {"question": "?", "claim": "!", "x": None, "by": "label", "baseline": "representation_cosine"},
-    }  # fmt: skip
-    (cell / "result.json").write_text(json.dumps(record))
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two estimators: one near the truth, and one that only orders subsets."""
-    home = tmp_path_factory.mktemp("tasks")
-    for seed in (0, 1):
-        truth = np.random.default_rng(seed).uniform(1, 2, 30)
-        for label, error in ERROR.items():
-            estimate = truth * (1 + error) if label == "gradex" else -truth
-            metrics = {"spearman": 0.9 if label == "gradex" else -1.0, "spread": 0.1}
-            metrics |= {"relative_error": error + 0.001 * seed, "speedup": 40.0 + seed, "lds": 0.5} if label == "gradex" else {}
-            frame = pl.DataFrame({"estimate": estimate, "truth": truth, "truth_test": truth, "tasks": [["a"]] * 30})
-            write(home, label, seed, metrics, "judge", frame, "judged.parquet")
-    return home / "sweep"
+    """Of the made-up sweep."""
+    return write_estimates(tmp_path_factory.mktemp("tasks"))
 
 
 def test_the_estimates_are_read_and_drawn(folder: Path) -> None:
@@ -81,8 +55,8 @@ def test_errors_of_the_approximation(tmp_path: Path) -> None:
     for seed in (0, 1):
         rows = [{"direction": k, "distance": d, "first_order": d**4, "zero_order": d**2} for k in range(2) for d in (0.02, 0.1)]
         metrics = {"first_order_error_0.02": 5e-5, "zero_order_error_0.02": 5e-3}
-        write(tmp_path, "gpt2_tiny", seed, metrics, "approximate", pl.DataFrame(rows),
-              "approximation.parquet")  # fmt: skip
+        write_cell(tmp_path, "gpt2_tiny", seed, metrics, "approximate", pl.DataFrame(rows),
+                   "approximation.parquet")  # fmt: skip
     sweep = read_sweep(tmp_path / "sweep")
     assert len(read_errors(sweep, [])) == 8
     content = gather(sweep)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from embedded import read_data
+from made_up_masking import REFERENCES, SPOILT, STEPS, write_masking
 from sacrebleu import BLEU
 from sacrebleu.significance import PairedTest
 
@@ -20,52 +20,13 @@ from dsel.report.results import read_sweep
 from dsel.report.significance import compare_translations
 from dsel.report.translations import read_translations, score_domains
 
-STEPS = 90
-REFERENCES = [f"{number} small houses stand beside the old mill at street number {number * 7}" for number in range(60)]
-SPOILT = [text if at % 3 else text.replace("small", "big") for at, text in enumerate(REFERENCES)]
 MIDDLES = (EDGES[1:] + EDGES[:-1]) / 2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods, of which one looks at gradients: its noise moves to the left as training goes on."""
-    home = tmp_path_factory.mktemp("masking")
-    for label in ("no_mask", "mask_examples"):
-        for seed in (0, 1):
-            artifact, cell = home / "artifacts" / f"train-{label}-{seed}", home / "sweep" / f"arm={label}" / f"seed={seed}"
-            artifact.mkdir(parents=True)
-            cell.mkdir(parents=True)
-            pl.DataFrame({"step": [0, STEPS], "tokens": [0, 900], "target_loss": [3.0, 1.0]}).write_parquet(artifact / "curve.parquet")
-            if label == "mask_examples":
-                pl.DataFrame([row(step, seed) for step in range(STEPS)]).write_parquet(artifact / "online.parquet")
-            record = {
-                "name": "loss_masking", "label": label, "seed": seed, "fingerprint": f"{label}{seed}",
-                "overrides": {"arm": label, "seed": seed}, "metrics": {"target_loss_trained": 1.0, "bleu_trained": 30.0 + seed},
-                "cost": {"seconds": 1.0, "phases": {}}, "config": {}, "versions": {}, "git_commit": "0",
-                "report": {"question": "?", "claim": "!", "x": None, "by": "label", "baseline": "no_mask"},
-                "artifacts": {"train": f"../../../artifacts/{artifact.name}"},
-            }  # fmt: skip
-            hypotheses = REFERENCES if label == "mask_examples" and seed == 0 else SPOILT
-            frame = {"tgt": REFERENCES, "hypothesis": hypotheses, "part": ["target"] * len(REFERENCES)}
-            frame["domain"] = ["cities" if at < 25 else "few" if at < 30 else "towns" for at in range(len(REFERENCES))]
-            pl.DataFrame(frame).write_parquet(artifact / "translations.parquet")
-            (cell / "result.json").write_text(json.dumps(record))
-    return home / "sweep"
-
-
-def row(step: int, seed: int) -> dict[str, object]:
-    rng = np.random.default_rng([step, seed])
-    noisy = np.arange(40) % 4 == 0
-    alignment = rng.normal(0.5, 1, 40) - noisy * 2 * step / STEPS
-    found = {
-        "step": step,
-        "masked_share": 0.3,
-        "seconds": 0.1,
-        "mask_auc": 0.5 + step / 200,
-        "mask_precision": 0.5,
-        "mask_recall": float("nan"),
-    }
-    return found | count_alignments(alignment, noisy)
+    """Of the made-up sweep."""
+    return write_masking(tmp_path_factory.mktemp("masking"))
 
 
 def test_alignments_of_the_thirds_of_training(folder: Path) -> None:

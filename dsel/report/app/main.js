@@ -4,7 +4,7 @@ import { mountDrawer, showDrawer } from "./drawer.js";
 import { mountKeyboard } from "./keyboard.js";
 import { listen, showChosen } from "./mark.js";
 import { mountSidebar, showSidebar } from "./sidebar.js";
-import { drawAllSpecial, mountSpecial } from "./special.js";
+import { drawAllSpecial, mountSpecial, refreshSpecial } from "./special.js";
 import { onChange, visibleCells } from "./state.js";
 import { resultView } from "./view_result.js";
 import { paretoView } from "./view_pareto.js";
@@ -69,6 +69,7 @@ function refresh(changed) {
     if (changed.some((key) => key === "filter" || section.view.uses.includes(key))) section.dirty = true;
     if (section.near) draw(section);
   }
+  if (changed.includes("filter")) refreshSpecial();
   if (changed.some((key) => ["filter", "metric"].includes(key))) showSidebar();
   if (changed.includes("cell")) {
     showDrawer();

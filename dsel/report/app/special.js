@@ -1,21 +1,52 @@
-// Drawings of some experiments only, which Vega makes from a specification when they come into sight.
-import { find, findAll } from "./element.js";
+// Drawings of some experiments only, which Vega makes from a specification when they come into sight, of what the filter lets through.
+import { find, findAll, html } from "./element.js";
+import { visibleCells } from "./state.js";
+import { visibleOf } from "./special_rows.js";
+
+const OPTIONS = { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
+const figures = findAll("script.spec").map((script) => ({
+  name: script.dataset.name,
+  specification: () => JSON.parse(script.textContent),
+  target: find(`#chart-${script.dataset.name}`),
+  dirty: true,
+  near: false,
+  done: Promise.resolve(), // Vega draws while others go on: one drawing waits for the last
+}));
 
 export function mountSpecial() {
   const seen = new IntersectionObserver(
-    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => drawSpecial(entry.target)),
+    (entries) => {
+      for (const entry of entries) {
+        const figure = figures.find((each) => each.target === entry.target);
+        figure.near = entry.isIntersecting;
+        if (figure.near) draw(figure);
+      }
+    },
     { rootMargin: "300px" },
   );
-  findAll("script.spec").forEach((spec) => seen.observe(find(`#chart-${spec.dataset.name}`)));
+  figures.forEach((figure) => seen.observe(figure.target));
 }
 
-function drawSpecial(target) {
-  if (target.dataset.drawn) return;
-  target.dataset.drawn = "1";
-  const name = target.id.replace("chart-", "");
-  const spec = JSON.parse(find(`script.spec[data-name="${name}"]`).textContent);
-  const actions = { export: true, source: false, compiled: false, editor: false };
-  window.vegaEmbed(target, spec, { renderer: "svg", actions, downloadFileName: name }).catch(console.error);
+export function refreshSpecial() {
+  figures.forEach((figure) => (figure.dirty = true));
+  figures.filter((figure) => figure.near).forEach(draw);
+  const names = new Set(visibleCells().map((cell) => cell.group.name));
+  findAll("tr[data-setting]").forEach((row) => (row.hidden = !names.has(row.dataset.setting)));
 }
 
-export const drawAllSpecial = () => findAll(".chart").forEach(drawSpecial);
+export const drawAllSpecial = () => figures.forEach(draw);
+
+function draw(figure) {
+  if (!figure.dirty) return;
+  figure.dirty = false;
+  const specification = visibleOf(figure.specification(), visibleCells());
+  figure.done = figure.done.then(() => show(figure, specification)).catch(console.error);
+}
+
+async function show(figure, specification) {
+  figure.drawing?.finalize();
+  figure.drawing = null;
+  figure.target.replaceChildren(html("p", { class: "nothing" }, "No cell that the filter lets through has this."));
+  if (!specification) return;
+  figure.drawing = await window.vegaEmbed(figure.target, specification, { ...OPTIONS, downloadFileName: figure.name });
+}
