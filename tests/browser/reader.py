@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import ConsoleMessage, Page, Request
+    from playwright.sync_api import ConsoleMessage, Locator, Page, Request
 
 # The middle of a mark on the screen: of a line, halfway along it.
 MIDDLE = """(mark) => {
@@ -48,9 +48,15 @@ class Reader:
     def see(self, view: str) -> str:
         """Scroll to a view; its markup, without what only says what was clicked."""
         self.tab.locator(f"#{view}").scroll_into_view_if_needed()
-        self.tab.wait_for_selector(f"#{view} .body > *")
+        self.tab.wait_for_selector(f"#{view}[aria-busy=false] .body > *")
         found: str = self.tab.evaluate("(view) => document.querySelector(`#${view} .body`).innerHTML", view)
         return found.replace(" hot", "").replace(" chosen", "")
+
+    def see_chart(self, name: str) -> Locator:
+        """Scroll to what Vega draws; it, once it is drawn."""
+        self.tab.locator(f"#chart-{name}").scroll_into_view_if_needed()
+        self.tab.wait_for_selector(f"#chart-{name}[aria-busy=false]")
+        return self.tab.locator(f"#chart-{name}")
 
     def click(self, selector: str, at: int = 0) -> None:
         """With the pointer, in the middle of the mark."""

@@ -134,6 +134,7 @@ def test_before_and_after_fine_tuning(reader: Reader) -> None:
     reader.tab.locator("#result button", has_text="before fine-tuning").click()
     for view in ("result", "pareto"):
         assert "target loss before fine-tuning" in reader.see(view)
+    reader.see("curves")
     assert "training on the selection" in reader.text("#curves [aria-pressed=true]")
     assert reader.state()["metric"] == "metrics.target_loss_before_ft"
 
@@ -246,56 +247,44 @@ def test_views_without_data_are_absent(opened: Open, tmp_path: Path) -> None:
 def test_vega_draws_what_only_it_draws(opened: Open, tmp_path: Path) -> None:
     reader = opened(build(write_rankings(tmp_path), formats=(), quiet=True))
     assert reader.tab.locator("#chart-transfers svg").count() == 0
-    reader.tab.locator("#chart-transfers").scroll_into_view_if_needed()
-    reader.tab.wait_for_selector("#chart-transfers svg .mark-rect")
+    assert reader.see_chart("transfers").locator(".mark-rect.role-mark path").count() == 6
     assert reader.tab.locator("#contents a", has_text="Rankings").count() == 1
 
 
-def rows_of(reader: Reader, figure: str) -> list[str]:
-    """The settings along a figure's axis."""
-    labels = reader.tab.locator(f"#chart-{figure} .role-axis-label text").all_text_contents()
-    return list(dict.fromkeys(text for text in labels if text in REGRET))
-
-
-def test_the_filter_reaches_what_vega_draws(opened: Open, tmp_path: Path) -> None:
-    """Settings and seeds; what is not of a setting stays."""
+@pytest.mark.parametrize(
+    ("words", "names", "share"),
+    [("", set(REGRET), 1), ("label=logme", {"logme"}, 1 / 3), ("label=logme seed=0", {"logme"}, 2 / 9), ("label=nobody", set(), 0)],
+)
+def test_the_filter_reaches_what_vega_draws(opened: Open, tmp_path: Path, words: str, names: set[str], share: float) -> None:
+    """A mean goes with its setting, a seed with its cell; what is not of a setting stays."""
     reader = opened(build(write_rankings(tmp_path), formats=(), quiet=True))
-    figure, points = reader.tab.locator("#chart-regret"), reader.tab.locator("#chart-regret .mark-symbol.role-mark path")
-    figure.scroll_into_view_if_needed()
-    reader.tab.wait_for_selector("#chart-regret svg")
-    assert set(rows_of(reader, "regret")) == set(REGRET)
+    points = reader.see_chart("regret").locator(".mark-symbol.role-mark path")
     count = points.count()
-    for words, names, share in (("label=logme", {"logme"}, 1 / 3), ("label=logme seed=0", {"logme"}, 2 / 9), ("", set(REGRET), 1)):
-        reader.tab.locator("#filter").fill(words)
-        reader.tab.wait_for_function(
-            "(count) => document.querySelectorAll('#chart-regret .mark-symbol.role-mark path').length === count", arg=round(count * share)
-        )
-        assert set(rows_of(reader, "regret")) == names
-    reader.tab.locator("#filter").fill("label=nobody")
-    reader.tab.wait_for_selector("#chart-regret .nothing")
-    reader.tab.locator("#chart-transfers").scroll_into_view_if_needed()
-    reader.tab.wait_for_selector("#chart-transfers svg .mark-rect")
+    assert count == 10 * len(REGRET) * 3  # ten panels, each with the mean and two seeds of a setting
+    reader.tab.locator("#filter").fill(words)
+    labels = reader.see_chart("regret").locator(".role-axis-label text").all_text_contents()
+    assert set(labels) & set(REGRET) == names
+    assert points.count() == round(count * share)
+    assert reader.tab.locator("#chart-regret .nothing").count() == (not names)
+    assert reader.see_chart("transfers").locator(".mark-rect.role-mark path").count() == 6
+    reader.tab.locator("#filter").fill("")
+    assert reader.see_chart("regret").locator(".mark-symbol.role-mark path").count() == count
 
 
 def test_a_panel_goes_with_its_setting(opened: Open, tmp_path: Path) -> None:
     reader = opened(build(write_estimates(tmp_path), formats=(), quiet=True), "#filter=label%3Dgradex")
-    reader.tab.locator("#chart-estimates").scroll_into_view_if_needed()
-    reader.tab.wait_for_selector("#chart-estimates svg")
-    assert reader.tab.locator("#chart-estimates .role-title-text").all_text_contents() == ["gradex"]
+    assert reader.see_chart("estimates").locator(".role-title-text").all_text_contents() == ["gradex"]
 
 
 def test_the_filter_reaches_facets_and_tests_of_significance(opened: Open, tmp_path: Path) -> None:
     reader = opened(build(write_masking(tmp_path), formats=(), quiet=True))
     test = reader.tab.locator("#translations tbody tr", has_text="mask_examples")
-    reader.tab.locator("#chart-alignments").scroll_into_view_if_needed()
-    reader.tab.wait_for_selector("#chart-alignments svg .mark-area")
-    assert test.is_visible()
-    reader.tab.locator("#filter").fill("label=no_mask")
-    reader.tab.wait_for_selector("#chart-alignments .nothing")
-    assert not test.is_visible()
-    reader.tab.locator("#clear").click()
-    reader.tab.wait_for_selector("#chart-alignments svg .mark-area")
-    assert test.is_visible()
+    for words, is_there in (("", True), ("label=no_mask", False), ("label=mask_examples", True)):
+        reader.tab.locator("#filter").fill(words)
+        chart = reader.see_chart("alignments")
+        assert bool(chart.locator("svg .mark-area").count()) == is_there
+        assert bool(chart.locator(".nothing").count()) != is_there
+        assert test.is_visible() == is_there
 
 
 def test_the_filter_suggests_how_to_go_on(reader: Reader) -> None:

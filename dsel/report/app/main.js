@@ -34,6 +34,12 @@ function build(view, place) {
   return { view, element, controls, body, note, dirty: true, near: false };
 }
 
+// What is out of sight is drawn anew when it is seen again, and says so until then
+function spoil(section) {
+  section.dirty = true;
+  section.element.setAttribute("aria-busy", "true");
+}
+
 function draw(section) {
   const { view, element, controls, body, note } = section;
   if (!section.dirty || element.hidden) return;
@@ -45,6 +51,7 @@ function draw(section) {
   controls.replaceChildren(...view.controls().filter(Boolean));
   body.replaceChildren(...parts);
   note.textContent = view.note?.() ?? "";
+  element.setAttribute("aria-busy", "false");
   restore(controls, focused);
   showChosen();
 }
@@ -66,7 +73,7 @@ function restore(controls, focused) {
 function refresh(changed) {
   for (const section of sections) {
     section.element.hidden = !section.view.available();
-    if (changed.some((key) => key === "filter" || section.view.uses.includes(key))) section.dirty = true;
+    if (changed.some((key) => key === "filter" || section.view.uses.includes(key))) spoil(section);
     if (section.near) draw(section);
   }
   if (changed.includes("filter")) refreshSpecial();
@@ -109,7 +116,7 @@ function watchSight() {
 function watchWidth() {
   let width = innerWidth;
   const again = () => {
-    sections.forEach((section) => (section.dirty = true));
+    sections.forEach(spoil);
     sections.filter((section) => section.near).forEach(draw);
   };
   new ResizeObserver(() => {

@@ -10,6 +10,7 @@ const figures = findAll("script.spec").map((script) => ({
   target: find(`#chart-${script.dataset.name}`),
   dirty: true,
   near: false,
+  turn: 0,
   done: Promise.resolve(), // Vega draws while others go on: one drawing waits for the last
 }));
 
@@ -28,7 +29,10 @@ export function mountSpecial() {
 }
 
 export function refreshSpecial() {
-  figures.forEach((figure) => (figure.dirty = true));
+  for (const figure of figures) {
+    figure.dirty = true;
+    figure.target.setAttribute("aria-busy", "true");
+  }
   figures.filter((figure) => figure.near).forEach(draw);
   const names = new Set(visibleCells().map((cell) => cell.group.name));
   findAll("tr[data-setting]").forEach((row) => (row.hidden = !names.has(row.dataset.setting)));
@@ -40,7 +44,9 @@ function draw(figure) {
   if (!figure.dirty) return;
   figure.dirty = false;
   const specification = visibleOf(figure.specification(), visibleCells());
-  figure.done = figure.done.then(() => show(figure, specification)).catch(console.error);
+  const turn = ++figure.turn;
+  const end = () => turn === figure.turn && !figure.dirty && figure.target.setAttribute("aria-busy", "false");
+  figure.done = figure.done.then(() => show(figure, specification)).then(end, console.error);
 }
 
 async function show(figure, specification) {
