@@ -17,6 +17,8 @@ MIDDLE = """(mark) => {
   const point = line.getPointAtLength(line.getTotalLength() / 2).matrixTransform(line.getScreenCTM());
   return [point.x, point.y];
 }"""
+# What came into sight is drawn in the next frame, and moves what is below.
+SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 VIEWS = ("result", "pareto", "table", "change", "curves", "flow", "scores", "costs", "metrics")
 
 
@@ -34,8 +36,12 @@ class Reader:
         self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.tab.on("request", self._request)
         self.tab.goto(self.address + state)
-        self.tab.wait_for_selector("#sidebar button")
+        self.tab.wait_for_selector("#result[aria-busy=false], #result[hidden]", state="attached")
         return self
+
+    def _scroll_to(self, place: Locator) -> None:
+        place.scroll_into_view_if_needed()
+        self.tab.evaluate(SETTLED)
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -47,21 +53,21 @@ class Reader:
 
     def see(self, view: str) -> str:
         """Scroll to a view; its markup, without what only says what was clicked."""
-        self.tab.locator(f"#{view}").scroll_into_view_if_needed()
+        self._scroll_to(self.tab.locator(f"#{view}"))
         self.tab.wait_for_selector(f"#{view}[aria-busy=false] .body > *")
         found: str = self.tab.evaluate("(view) => document.querySelector(`#${view} .body`).innerHTML", view)
         return found.replace(" hot", "").replace(" chosen", "")
 
     def see_chart(self, name: str) -> Locator:
         """Scroll to what Vega draws; it, once it is drawn."""
-        self.tab.locator(f"#chart-{name}").scroll_into_view_if_needed()
+        self._scroll_to(self.tab.locator(f"#chart-{name}"))
         self.tab.wait_for_selector(f"#chart-{name}[aria-busy=false]")
         return self.tab.locator(f"#chart-{name}")
 
     def click(self, selector: str, at: int = 0) -> None:
         """With the pointer, in the middle of the mark."""
         mark = self.tab.locator(selector).nth(at)
-        mark.scroll_into_view_if_needed()
+        self._scroll_to(mark)
         x, y = mark.evaluate(MIDDLE)
         self.tab.mouse.click(x, y)
 
@@ -71,6 +77,7 @@ class Reader:
 
     def groups(self, view: str) -> set[str]:
         """The settings of which a view shows something."""
+        self.see(view)
         names: dict[str, Any] = self.tab.evaluate(
             "() => JSON.parse(document.querySelector('#data').textContent).groups.map((group) => group.name)"
         )

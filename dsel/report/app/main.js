@@ -114,7 +114,7 @@ function watchSight() {
 }
 
 function watchWidth() {
-  let width = innerWidth;
+  let width = find("#views").clientWidth;
   const again = () => {
     sections.forEach(spoil);
     sections.filter((section) => section.near).forEach(draw);
