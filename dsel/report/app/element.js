@@ -20,6 +20,7 @@ function fill(node, attributes, children) {
   return node;
 }
 
+export const nothing = () => html("p", { class: "nothing" }, "No cell that the filter lets through has this.");
 export const find = (selector, within = document) => within.querySelector(selector);
 export const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
 

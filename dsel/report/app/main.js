@@ -1,9 +1,10 @@
 // The page: every view in its section, drawn when it comes into sight, and again when what it depends on changes.
-import { find, findAll, html } from "./element.js";
+import { find, findAll, html, nothing } from "./element.js";
 import { mountDrawer, showDrawer } from "./drawer.js";
 import { mountKeyboard } from "./keyboard.js";
 import { listen, showChosen } from "./mark.js";
 import { mountSidebar, showSidebar } from "./sidebar.js";
+import { spoil, watchSight } from "./sight.js";
 import { drawAllSpecial, mountSpecial, refreshSpecial } from "./special.js";
 import { onChange, visibleCells } from "./state.js";
 import { resultView } from "./view_result.js";
@@ -34,20 +35,13 @@ function build(view, place) {
   return { view, element, controls, body, note, dirty: true, near: false };
 }
 
-// What is out of sight is drawn anew when it is seen again, and says so until then
-function spoil(section) {
-  section.dirty = true;
-  section.element.setAttribute("aria-busy", "true");
-}
-
 function draw(section) {
   const { view, element, controls, body, note } = section;
   if (!section.dirty || element.hidden) return;
   section.dirty = false;
   const focused = focusWithin(controls);
   const width = Math.floor(body.clientWidth);
-  const nothing = html("p", { class: "nothing" }, "No cell that the filter lets through has this.");
-  const parts = [view.draw(width, visibleCells()) ?? nothing].flat();
+  const parts = [view.draw(width, visibleCells()) ?? nothing()].flat();
   controls.replaceChildren(...view.controls().filter(Boolean));
   body.replaceChildren(...parts);
   note.textContent = view.note?.() ?? "";
@@ -99,20 +93,6 @@ function jump(event) {
   find(event.target.getAttribute("href")).scrollIntoView();
 }
 
-function watchSight() {
-  const seen = new IntersectionObserver(
-    (entries) => {
-      for (const entry of entries) {
-        const section = sections.find((each) => each.element === entry.target);
-        section.near = entry.isIntersecting;
-        if (section.near) draw(section);
-      }
-    },
-    { rootMargin: "400px" },
-  );
-  sections.forEach((section) => seen.observe(section.element));
-}
-
 function watchWidth() {
   let width = find("#views").clientWidth;
   const again = () => {
@@ -138,6 +118,6 @@ mountSpecial();
 listen();
 onChange(refresh);
 refresh(["filter"]);
-watchSight();
+watchSight(sections, draw);
 watchWidth();
 addEventListener("beforeprint", drawAll);

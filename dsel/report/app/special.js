@@ -1,5 +1,6 @@
 // Drawings of some experiments only, which Vega makes from a specification when they come into sight, of what the filter lets through.
-import { find, findAll, html } from "./element.js";
+import { find, findAll, nothing } from "./element.js";
+import { spoil, watchSight } from "./sight.js";
 import { visibleCells } from "./state.js";
 import { visibleOf } from "./special_rows.js";
 
@@ -7,52 +8,39 @@ const OPTIONS = { renderer: "svg", actions: { export: true, source: false, compi
 const figures = findAll("script.spec").map((script) => ({
   name: script.dataset.name,
   specification: () => JSON.parse(script.textContent),
-  target: find(`#chart-${script.dataset.name}`),
+  element: find(`#chart-${script.dataset.name}`),
   dirty: true,
   near: false,
-  turn: 0,
-  done: Promise.resolve(), // Vega draws while others go on: one drawing waits for the last
+  drawing: false, // Vega draws while others go on
+  view: null,
 }));
 
-export function mountSpecial() {
-  const seen = new IntersectionObserver(
-    (entries) => {
-      for (const entry of entries) {
-        const figure = figures.find((each) => each.target === entry.target);
-        figure.near = entry.isIntersecting;
-        if (figure.near) draw(figure);
-      }
-    },
-    { rootMargin: "300px" },
-  );
-  figures.forEach((figure) => seen.observe(figure.target));
-}
+export const mountSpecial = () => watchSight(figures, draw);
+export const drawAllSpecial = () => figures.forEach(draw);
 
 export function refreshSpecial() {
-  for (const figure of figures) {
-    figure.dirty = true;
-    figure.target.setAttribute("aria-busy", "true");
-  }
+  figures.forEach(spoil);
   figures.filter((figure) => figure.near).forEach(draw);
   const names = new Set(visibleCells().map((cell) => cell.group.name));
   findAll("tr[data-setting]").forEach((row) => (row.hidden = !names.has(row.dataset.setting)));
 }
 
-export const drawAllSpecial = () => figures.forEach(draw);
-
-function draw(figure) {
-  if (!figure.dirty) return;
-  figure.dirty = false;
-  const specification = visibleOf(figure.specification(), visibleCells());
-  const turn = ++figure.turn;
-  const end = () => turn === figure.turn && !figure.dirty && figure.target.setAttribute("aria-busy", "false");
-  figure.done = figure.done.then(() => show(figure, specification)).then(end, console.error);
+async function draw(figure) {
+  if (!figure.dirty || figure.drawing) return; // who draws looks again at the end
+  figure.drawing = true;
+  while (figure.dirty) {
+    figure.dirty = false;
+    await show(figure).catch(console.error);
+  }
+  figure.drawing = false;
+  figure.element.setAttribute("aria-busy", "false");
 }
 
-async function show(figure, specification) {
-  figure.drawing?.finalize();
-  figure.drawing = null;
-  figure.target.replaceChildren(html("p", { class: "nothing" }, "No cell that the filter lets through has this."));
+async function show(figure) {
+  const specification = visibleOf(figure.specification(), visibleCells());
+  figure.view?.finalize();
+  figure.view = null;
+  figure.element.replaceChildren(nothing());
   if (!specification) return;
-  figure.drawing = await window.vegaEmbed(figure.target, specification, { ...OPTIONS, downloadFileName: figure.name });
+  figure.view = await window.vegaEmbed(figure.element, specification, { ...OPTIONS, downloadFileName: figure.name });
 }
