@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dsel.error import InputError
-from dsel.functional.cores import num_cores
+from dsel.functional.cores import cores_each, num_cores
 from dsel.progress import progress
 from dsel.protocol import Item, Result
 
@@ -32,9 +32,13 @@ class Local:
     def map(self, work: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int], label: str, unit: str) -> Iterator[Result]:
         """The results, in the order of the items. The first error stops what has not begun."""
         under_way: deque[Future[Result]] = deque()
+        threads = cores_each(len(items))
         num_workers = self.num_workers or (1 if _has_gpu() else num_cores())
-        cores_each = max(1, num_cores() // max(len(items), 1))
-        with progress(label, sum(sizes), unit) as bar, _threads_of_torch(cores_each), ThreadPoolExecutor(num_workers) as workers:
+        with (
+            progress(label, sum(sizes), unit) as bar,
+            _threads_of_torch(threads),
+            ThreadPoolExecutor(num_workers) as workers,
+        ):
             try:
                 for number, size in enumerate(sizes):
                     while len(under_way) < min(num_workers + 1, len(items) - number):

@@ -25,10 +25,10 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from pytorch_lightning.strategies import ParallelStrategy
 
 from dsel.error import InputError
+from dsel.functional.cores import THREADS
 from dsel.remote import pack, unpack
 from dsel.training.resumable import Stopped
 
-THREADS = "OMP_NUM_THREADS"
 READY = "ready"
 GRACE = 5.0  # seconds in which the other processes end by themselves
 

@@ -22,13 +22,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from dsel.error import InputError
-from dsel.functional.cores import num_cores
+from dsel.functional.cores import THREADS, cores_each
 from dsel.sweep.cells import Cells
 from dsel.sweep.plan import Launch, add_launch
 
 log = logging.getLogger("dsel")
 
-THREADS = "OMP_NUM_THREADS"  # of torch, in the processes that are started
 Group = list[list[str]]  # overrides that are set together, for each of their values
 
 
@@ -191,7 +190,7 @@ def shared_cores(target: str, num_cells: int) -> Iterator[None]:
     if not target.endswith("LocalLauncher") or THREADS in os.environ:
         yield
         return
-    os.environ[THREADS] = str(max(1, num_cores() // max(1, num_cells)))
+    os.environ[THREADS] = str(cores_each(num_cells))
     try:
         yield
     finally:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from command import dsel, without_training
 
-from dsel.functional.cores import num_cores
+from dsel.functional.cores import THREADS, num_cores
 from dsel.sweep.plan import read_plan
 from dsel.sweep.status import read_status
-from hydra_plugins.dsel.grid import THREADS, shared_cores, spread
+from hydra_plugins.dsel.grid import shared_cores, spread
 
 
 @pytest.fixture

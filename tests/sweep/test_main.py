@@ -15,6 +15,7 @@ import pytest
 from command import TINY, dsel, spawn, start, without_training
 from made_up_corpus import write_files
 
+from dsel.functional.cores import THREADS
 from dsel.sweep.__main__ import main
 from dsel.sweep.attendance import is_alive, read_sign
 from dsel.sweep.status import read_status
@@ -127,7 +128,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
 @pytest.mark.slow
 def test_24_cells_of_which_some_are_killed_end_as_undisturbed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for `retry` as for the others: sums over more threads differ in their last digits
+    monkeypatch.setenv(THREADS, "1")  # for `retry` as for the others: sums over more threads differ in their last digits
     cells = ["arm=random,dsir,none", "seed=0,1,2,3", "budget.fraction=0.2,0.4"]
     arguments = [word for word in small(tmp_path) if not word.startswith(("arm=", "seed="))] + cells
     whole, broken = tmp_path / "whole", tmp_path / "broken"
