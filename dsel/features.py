@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from dsel.artifact import Store, fingerprint, read_record
 from dsel.error import InputError
-from dsel.functional.flops import WITH_BACKWARD
+from dsel.functional.flops import WITH_BACKWARD, num_parameters
 from dsel.pool import ID, ROW, TASK, TOKENS, Pool
 from dsel.progress import Progress, progress
 from dsel.subset import Work
@@ -146,8 +146,8 @@ def _write(
     outputs /= counts
     _check_finite(values, outputs, pool)
     save_file({"values": values, "outputs": outputs}, folder / FILE)
-    size = sum(p.numel() for p in model.parameters())
-    flops = WITH_BACKWARD * size * count_tokens(pool, objective)  # a forward pass, and a backward one with each unit's own weight gradients
+    # a forward pass, and a backward one with each unit's own weight gradients
+    flops = WITH_BACKWARD * num_parameters(model) * count_tokens(pool, objective)
     return {"pool": pool.fingerprint, "units": len(pool), "tokens": tokens, "flops": flops, "seconds": time.monotonic() - started}
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dsel.context import Context
 from dsel.error import InputError
 from dsel.features import ByGradients, Features, count_tokens
-from dsel.functional.flops import FORWARD
+from dsel.functional.flops import FORWARD, num_parameters
 from dsel.functional.masks import Subsets
 from dsel.pool import Pool
 from dsel.protocol import Estimate
@@ -164,5 +164,4 @@ class ForwardEstimate:
 
     def flops(self, num_subsets: int) -> float:
         """A forward pass over the target each."""
-        size: int = sum(p.numel() for p in self.moved.model.parameters())
-        return FORWARD * size * count_tokens(self.moved.target, self.moved.objective) * num_subsets
+        return FORWARD * num_parameters(self.moved.model) * count_tokens(self.moved.target, self.moved.objective) * num_subsets

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsel.context import Context
 from dsel.features import count_tokens
-from dsel.functional.flops import FORWARD
+from dsel.functional.flops import FORWARD, num_parameters
 from dsel.pool import Pool
 from dsel.protocol import Estimate
 from dsel.subset import AdditiveEstimate, Work
@@ -31,5 +31,5 @@ class RepresentationCosine:
         _, numbers = source.tasks()
         middle = own.mean(0)
         tokens = sum(count_tokens(pool, context.objective) for pool in (source, target))
-        flops = FORWARD * sum(p.numel() for p in model.parameters()) * tokens
+        flops = FORWARD * num_parameters(model) * tokens
         return AdditiveEstimate(task_cosines(own - middle, numbers, theirs - middle), Work(time.monotonic() - started, flops))

@@ -10,7 +10,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from transformers import PreTrainedModel
 
-from dsel.functional.flops import FORWARD, WITH_BACKWARD
+from dsel.functional.flops import FORWARD, WITH_BACKWARD, num_parameters
 
 
 class Meter:
@@ -61,5 +61,4 @@ def _flops_of(model: PreTrainedModel, given: list[Any]) -> float:
     if tokens is None:
         return 0.0
     goes_back = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
-    size: int = sum(p.numel() for p in model.parameters())
-    return (WITH_BACKWARD if goes_back else FORWARD) * size * tokens.numel()
+    return (WITH_BACKWARD if goes_back else FORWARD) * num_parameters(model) * tokens.numel()

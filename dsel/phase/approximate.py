@@ -12,6 +12,7 @@ import numpy as np
 
 from dsel.context import World
 from dsel.error import InputError
+from dsel.functional.flops import num_parameters
 from dsel.phase.fine_tune import fine_tuned_model
 from dsel.phase.train import Train
 from dsel.pool import Pool
@@ -86,7 +87,7 @@ class Approximate:
         metrics = {f"{name}_error_{row['distance']:g}": row[name] for row in medians.to_dicts() for name in ("first_order", "zero_order")}
         metrics |= {"tuned_distance": float(np.mean(lengths))} if self.direction == "tuned" else {}
         (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-        return {"flops": flops, "parameters": sum(p.numel() for p in model.parameters())}
+        return {"flops": flops, "parameters": num_parameters(model)}
 
     def read(self, state: State, world: World, folder: Path) -> State:
         """The state with the metrics."""

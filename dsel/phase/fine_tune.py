@@ -14,7 +14,7 @@ from dsel.artifact import fingerprint, read_record
 from dsel.context import World
 from dsel.error import InputError
 from dsel.features import count_tokens
-from dsel.functional.flops import FORWARD, WITH_BACKWARD
+from dsel.functional.flops import FORWARD, WITH_BACKWARD, num_parameters
 from dsel.phase.train import Train
 from dsel.pool import Pool
 from dsel.state import State
@@ -43,7 +43,7 @@ def fine_tune(train: Train, state: State, world: World, pool: Pool, target: Pool
         started = time.monotonic()
         model, flops = fine_tuned_model(train, start, replace(world, name=name), pool)
         np.save(folder / LOSSES, logistic_losses(unit_outputs(model, world.objective, target.table, world.model.context)))
-        flops += FORWARD * sum(p.numel() for p in model.parameters()) * count_tokens(target, world.objective)
+        flops += FORWARD * num_parameters(model) * count_tokens(target, world.objective)
         return {"seconds": time.monotonic() - started, "flops": flops}
 
     folder, _ = world.store.get("finetuned", key, build)
@@ -61,7 +61,7 @@ def fine_tuned_model(train: Train, start: Path, world: World, pool: Pool) -> tup
 
     assert world.model is not None
     model = unfreeze(load_model(start))
-    size = sum(p.numel() for p in model.parameters())
+    size = num_parameters(model)
     plan = Plan(train.total_steps, schedule=train.schedule, warmup=train.warmup, every=train.total_steps, smoothing=train.label_smoothing)
     batches = world.objective.batches({pool.name: (pool, 1.0)}, world.model.context, train.batch_size, world.phase_seed("order"))
     trained = train.with_adapters(model, world)

@@ -17,7 +17,7 @@ from dsel.artifact import Store, fingerprint, hash_module, read_record
 from dsel.context import Context, Snapshot, World
 from dsel.error import InputError
 from dsel.features import Features, make_features
-from dsel.functional.flops import FORWARD
+from dsel.functional.flops import FORWARD, num_parameters
 from dsel.phase.fine_tune import fine_tune
 from dsel.phase.train import Train
 from dsel.pool import TEXT, TOKENS, Pool
@@ -172,7 +172,7 @@ def _num_parameters(state: State) -> int:
     from dsel.training.checkpoint import load_model
 
     folder = state.checkpoint_of(None)
-    return 0 if folder is None else sum(p.numel() for p in load_model(folder).parameters())
+    return 0 if folder is None else num_parameters(load_model(folder))
 
 
 def _checkpoint(state: State, world: World, name: str | None = None) -> Path:

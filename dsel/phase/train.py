@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dsel.artifact import scratch
 from dsel.context import World
 from dsel.error import InputError
-from dsel.functional.flops import WITH_BACKWARD
+from dsel.functional.flops import WITH_BACKWARD, num_parameters
 from dsel.functional.schedule import SCHEDULES
 from dsel.pool import Pool
 from dsel.protocol import OnlineSelector
@@ -109,7 +109,7 @@ class Train:
         rows: list[dict[str, float]] = []
         if stop > first:
             parts = self._parts(state, world)
-            size = sum(p.numel() for p in model.parameters())
+            size = num_parameters(model)
             trained, num_cut = self.with_adapters(model, world), self._num_cut(parts, world)
             self._freeze_others(trained, world)
             fitted = self._fit(trained, parts, plan, optimizer_state, world, folder)
