@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
+from made_up_cell import Kind
 
+GRADEX = Kind("gradex_estimate", "arm", "judge", "representation_cosine")
 ERROR = {"gradex": 0.02, "representation_cosine": 0.4}
-
-
-def write_cell(home: Path, label: str, seed: int, metrics: dict[str, float], phase: str, frame: pl.DataFrame, file: str) -> None:
-    """One `result.json` with the artifact of a phase."""
-    artifact, cell = home / "artifacts" / f"{phase}-{label}-{seed}", home / "sweep" / f"arm={label}" / f"seed={seed}"
-    artifact.mkdir(parents=True)
-    cell.mkdir(parents=True)
-    frame.write_parquet(artifact / file)
-    record: dict[str, Any] = {
-        "name": "gradex_estimate", "label": label, "seed": seed, "fingerprint": f"{label}{seed}",
-        "overrides": {"arm": label, "seed": seed}, "metrics": metrics, "cost": {"seconds": 1.0, "phases": {}}, "config": {},
-        "versions": {}, "git_commit": "0", "artifacts": {phase: f"../../../artifacts/{artifact.name}"},
-        "report": {"question": "?", "claim": "!", "x": None, "by": "label", "baseline": "representation_cosine"},
-    }  # fmt: skip
-    (cell / "result.json").write_text(json.dumps(record))
 
 
 def write_estimates(home: Path) -> Path:
@@ -36,5 +21,5 @@ def write_estimates(home: Path) -> Path:
             metrics = {"spearman": 0.9 if label == "gradex" else -1.0, "spread": 0.1}
             metrics |= {"relative_error": error + 0.001 * seed, "speedup": 40.0 + seed, "lds": 0.5} if label == "gradex" else {}
             frame = pl.DataFrame({"estimate": estimate, "truth": truth, "truth_test": truth, "tasks": [["a"]] * 30})
-            write_cell(home, label, seed, metrics, "judge", frame, "judged.parquet")
+            GRADEX.write(home, label, seed, metrics, {"judged.parquet": frame})
     return home / "sweep"

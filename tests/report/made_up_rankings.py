@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from made_up_cell import Kind
 
+FILE = "transfer.parquet"
 SEEDS = (0, 1)
 REGRET = {"random_order": 4.0, "esm_logme": 1.0, "logme": 0.5}
 MS = {"random_order": 0.001, "esm_logme": 10.0, "logme": 200.0}
@@ -38,18 +39,8 @@ def regrets(label: str, seed: int) -> dict[str, float]:
 
 def write_cell(home: Path, label: str, seed: int, metrics: dict[str, float], name: str = "esm", frame: pl.DataFrame | None = None) -> Path:
     """One `result.json` with its artifact `transfer`; returns that artifact's file."""
-    artifact, cell = home / "artifacts" / f"transfer-{label}-{seed}", home / "sweep" / f"task_scorer={label}" / f"seed={seed}"
-    artifact.mkdir(parents=True)
-    cell.mkdir(parents=True)
-    (transfers(seed) if frame is None else frame).write_parquet(artifact / "transfer.parquet")
-    record: dict[str, Any] = {
-        "name": name, "label": label, "seed": seed, "fingerprint": f"{label}{seed}",
-        "overrides": {"task_scorer": label, "seed": seed}, "metrics": metrics, "cost": {"seconds": 1.0, "phases": {}}, "config": {},
-        "versions": {}, "git_commit": "0", "artifacts": {"transfer": f"../../../artifacts/{artifact.name}"},
-        "report": {"question": "?", "claim": "!", "x": None, "by": "label", "baseline": "random_order"},
-    }  # fmt: skip
-    (cell / "result.json").write_text(json.dumps(record))
-    return artifact / "transfer.parquet"
+    kind = Kind(name, "task_scorer", "transfer", "random_order")
+    return kind.write(home, label, seed, metrics, {FILE: transfers(seed) if frame is None else frame}) / FILE
 
 
 def write_rankings(home: Path, seeds: tuple[int, ...] = SEEDS) -> Path:

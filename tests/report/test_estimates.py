@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-from made_up_estimates import write_cell, write_estimates
+from made_up_estimates import GRADEX, write_estimates
 
 from dsel.report.build import build
 from dsel.report.content import gather
@@ -55,8 +56,7 @@ def test_errors_of_the_approximation(tmp_path: Path) -> None:
     for seed in (0, 1):
         rows = [{"direction": k, "distance": d, "first_order": d**4, "zero_order": d**2} for k in range(2) for d in (0.02, 0.1)]
         metrics = {"first_order_error_0.02": 5e-5, "zero_order_error_0.02": 5e-3}
-        write_cell(tmp_path, "gpt2_tiny", seed, metrics, "approximate", pl.DataFrame(rows),
-                   "approximation.parquet")  # fmt: skip
+        replace(GRADEX, phase="approximate").write(tmp_path, "gpt2_tiny", seed, metrics, {"approximation.parquet": pl.DataFrame(rows)})
     sweep = read_sweep(tmp_path / "sweep")
     assert len(read_errors(sweep, [])) == 8
     content = gather(sweep)
