@@ -10,7 +10,8 @@ from itertools import combinations
 
 import polars as pl
 
-from dsel.report.results import Cell, Sweep, label_keys
+from dsel.report.cell import Cell
+from dsel.report.results import Sweep, label_keys
 
 BEFORE, AFTER = "metrics.target_loss_before_ft", "metrics.target_loss_after_ft"
 TRAINED = "metrics.target_loss_trained"  # where there is no fine-tuning

@@ -11,7 +11,7 @@ import polars as pl
 
 from dsel.error import InputError
 from dsel.outcome import RESULT
-from dsel.report.results import read_record
+from dsel.report.cell import read_record
 
 EXAMPLES, QUERIES, GROUPS = "examples.parquet", "queries.parquet", "groups.parquet"
 SIGNS = ("helpful", "harmful")

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from dsel.error import InputError
-from dsel.report.results import Cell, Sweep, read_json
+from dsel.report.cell import Cell, read_json
+from dsel.report.results import Sweep
 
 LOSSES = ("train_loss", "target_loss", "pool_loss")
 LABELS = ("label", "series", "x", "x_text", "group", "seed")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsel.report.results import Cell, Sweep, flatten, plain
+from dsel.report.cell import Cell, flatten, plain
+from dsel.report.results import Sweep
 
 SEED = "seed"
 

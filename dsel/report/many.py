@@ -13,8 +13,9 @@ import polars as pl
 from dsel.artifact import write_atomic
 from dsel.error import InputError
 from dsel.outcome import RESULT
+from dsel.report.cell import chosen_cost, flatten, read_cell
 from dsel.report.metrics import METRICS
-from dsel.report.results import chosen_cost, flatten, read_cell, spell
+from dsel.report.results import spell
 from dsel.report.table import Entry, Table, to_entries
 
 PLACES = ("", "config.", "metrics.", "cost.", "overrides.")  # where a key is looked for, in this order

@@ -13,7 +13,7 @@ import polars as pl
 from dsel.error import InputError
 from dsel.outcome import RESULT
 from dsel.report.aggregate import pm
-from dsel.report.results import read_record
+from dsel.report.cell import read_record
 
 RANKING, TRANSFER = "ranking.parquet", "transfer.parquet"
 NONE = "none"  # the transfer without a source

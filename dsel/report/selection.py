@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dsel.artifact import write_atomic
 from dsel.error import InputError
 from dsel.outcome import RESULT
-from dsel.report.results import read_json, read_record
+from dsel.report.cell import read_json, read_record
 from dsel.report.svg import Series, draw_histogram
 from dsel.report.template import fill, percent
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import altair as alt
 import polars as pl
 
+from dsel.report.cell import Cell
 from dsel.report.chart import Chart, Look, finish
-from dsel.report.results import Cell, Sweep
+from dsel.report.results import Sweep
 
 SENTENCES = "translations.parquet"
 PARTS = {"target": "target", "pool_": "pool"}
